@@ -22,5 +22,7 @@ def realdata() -> Path:
     "The folder of real feed files: GROCERY_REALDATA, else ../shared/data beside the checkout; the test is skipped where there is none."
     folder = Path(os.environ.get("GROCERY_REALDATA") or ROOT.parent / "shared" / "data")
     if not (folder / "feeds").is_dir():
-        pytest.skip(f"no real feed files: {folder}/feeds is not there (set GROCERY_REALDATA to a folder that holds feeds/)")
+        pytest.skip(
+            f"no real feed files: {folder}/feeds is not there (set GROCERY_REALDATA to a folder that holds feeds/)"
+        )
     return folder

@@ -69,7 +69,7 @@ def _connect(tables: dict[str, object], at: datetime | None):
     connection.execute("SET lock_configuration = true")
     return connection
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c58321b7
+# %% ../../nbs/lib/20_store.lake.ipynb #77bba03f
 @dataclass(frozen=True)
 class Lake:
     "Delta tables in one place. Reading makes nothing; the first write makes the folder."
@@ -108,8 +108,8 @@ class Lake:
             n: t.to_pyarrow_dataset() if t is not None else TABLES[n].schema.empty_table() for n, t in opened.items()
         }
         try:
-            result = _connect(tables, self.as_of).execute(query)
-            return result.to_arrow_table() if result.description else pa.table({})
+            result = _connect(tables, self.as_of).sql(query)
+            return pa.table({}) if result is None else result.to_arrow_table()
         except duckdb.Error as error:
             raise LakeError(
                 f"The query cannot be answered: {str(error).splitlines()[0]} Allowed: one SELECT over {', '.join(sorted([*TABLES, 'prices_now']))}."
