@@ -60,13 +60,15 @@ nb: $(READY)  ## after editing notebooks: export, run every lesson, keep its out
 	@$(MAKE) --no-print-directory readme
 
 readme:
-	@jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir .build --output README >/dev/null && mv .build/README.md README.md
+	@jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir .build --output README >/dev/null
+	@awk '/^```/ { open = !open; if (open && $$0 == "```") $$0 = "```python" } { print }' .build/README.md | cat -s | sed -e '$${/^$$/d}' > README.md
 
 lab: $(READY)  ## JupyterLab on 127.0.0.1
 	@jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) nbs
 
 mlflow: $(READY)  ## MLflow on 127.0.0.1, PORT=5000
-	@mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
+	@mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 --backend-store-uri \
+	  "$$(python -c 'from grocery.settings import read_settings; from grocery.track import tracking_uri; print(tracking_uri(read_settings()))')"
 
 clean:  ## delete what running made: the lake, the runs, the reports (not .venv)
 	@find data mlruns reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} + ; rm -rf .build

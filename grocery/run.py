@@ -228,7 +228,7 @@ def _kernel_manager(settings: Settings) -> type:
     )
     return type("Kernel", (client.AsyncKernelManager,), {"kernel_spec": property(lambda self: spec)})
 
-# %% ../nbs/lib/90_run.ipynb #5cdbd87a
+# %% ../nbs/lib/90_run.ipynb #174b05f9
 def _execute(notebook: Path, target: Path, parameters: dict, settings: Settings) -> None:
     "Execute a notebook through papermill; raise PipelineError in one line when it fails."
     papermill = need("papermill", "run")
@@ -240,6 +240,7 @@ def _execute(notebook: Path, target: Path, parameters: dict, settings: Settings)
             str(target),
             parameters,
             kernel_name="python3",
+            language="python",
             cwd=str(settings.root),
             progress_bar=bar,
             kernel_manager_class=_kernel_manager(settings),
@@ -469,7 +470,7 @@ def _run_or_skip(
         return StepResult(step.name, "skipped", kept, stamp.get("run_id", ""), files, fingerprint=mark)
     return _run_step(notebook, values, place, settings, mark)
 
-# %% ../nbs/lib/90_run.ipynb #53b234c9
+# %% ../nbs/lib/90_run.ipynb #937e260b
 def run_all(
     *,
     parameters: Mapping[str, object] | None = None,  # `source`, `lake`, and any parameter that a pipeline declares
@@ -482,11 +483,11 @@ def run_all(
 ) -> JobResult:
     "Run the whole job on a source, without repeating what is done; raise PipelineError at the end if a step failed."
     began, given, settings = time.perf_counter(), dict(parameters or {}), settings or read_settings()
+    place = find_place(given.get("source"), given.get("lake"), day, settings)
     pipelines = find_pipelines(folder)
     for step in steps:
         choose(step.name, pipelines, "pipeline", PipelineError)
     _check_job(pipelines, given, steps)
-    place = find_place(given.get("source"), given.get("lake"), day, settings)
     _prepare(place, settings)
     results, marks = [], {}
     for number, step in enumerate(steps, 1):

@@ -76,7 +76,7 @@ def parse_unit(
     number, unit, factor, _ = _split_unit(text)
     return (unit, (number or 1.0) * factor) if unit else (None, 1.0)
 
-# %% ../nbs/lib/02_units.ipynb #017f752b
+# %% ../nbs/lib/02_units.ipynb #873576d5
 def find_unknown_units(
     texts,  # published unit texts, of any field
 ) -> list[str]:  # distinct texts whose word stands in neither table, sorted
@@ -88,7 +88,7 @@ def _is_unknown(text: str) -> bool:
     word = "".join(
         c for c in _ZEROS.sub("", _ZEROS.sub("", text.lower())).translate(_DROP) if not c.isdigit() and c != ","
     )
-    return bool(word) and word not in _EMPTY and parse_unit(text)[0] is None
+    return bool(word) and word not in _EMPTY and word.removeprefix("ל") not in _EMPTY and parse_unit(text)[0] is None
 
 # %% ../nbs/lib/02_units.ipynb #da6c8da4
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -112,51 +112,63 @@ def _number(text: str) -> float:
     value = float(head + dot + tail.replace(".", ""))
     return value if value < 1e9 else 0.0
 
-# %% ../nbs/lib/02_units.ipynb #a1494a56
-_MEASURES = "|".join(
-    sorted(
-        (w for w, (unit, _) in _UNITS.items() if unit != "piece" and w not in ("שקיל", "ליקר", "ייןא", "גרהד")),
-        key=len,
-        reverse=True,
-    )
-)
+# %% ../nbs/lib/02_units.ipynb #39730e66
+_NOT_IN_NAMES = ("שקיל", "ליקר", "ייןא", "גרהד")
+_MEASURES = {word: meaning for word, meaning in _UNITS.items() if meaning[0] != "piece" and word not in _NOT_IN_NAMES}
+_WORD = "|".join(sorted(_MEASURES, key=len, reverse=True))
 _TIMES = r"\s*[*x×]\s*"
 _NAME = re.compile(
-    rf"(?<![\d.,])(?:(\d{{1,3}}){_TIMES})?(\d+(?:[.,]\d+)?)(?:{_TIMES}(\d+(?:[.,]\d+)?))?\s*-?\s*({_MEASURES})(?![א-תa-z])(?:{_TIMES}(\d{{1,3}})(?![\d.,%]))?"
+    rf"(?<![\d.,])(?:(\d{{1,3}})\s*(?:יח|יחידות)?{_TIMES})?"  # 6 *
+    rf"(\d+(?:[.,]\d+)?)(?:{_TIMES}(\d+(?:[.,]\d+)?))?\s*-?\s*({_WORD})(?![א-תa-z])"  # 1.5 litres, 1.5*6 litres
+    rf"(?:{_TIMES}(\d{{1,3}})(?![\d.,%]))?"  # * 8
 )
 _NAME_PIECES = re.compile(
     r"(?<![\d.,*x])(\d{1,4})\s*(?:יחידות|יחידה|יח|קפליות|כמוסות|טבליות|קפסולות|שקיקים|pcs|units)(?![א-תa-z])"
 )
 _PACKS = {"זוג": 2, "צמד": 2, "שלישי": 3, "רביעי": 4, "חמישי": 5, "שישי": 6, "ששי": 6, "שמיני": 8, "תריסר": 12}
-_PACK = re.compile(r"(?<![א-ת])(?:ב|מארז\s+)?(זוג|צמד|תריסר|(?:שלישי|רביעי|חמישי|שישי|ששי|שמיני)(?=י?[הת](?![א-ת])))")
+_PACK = re.compile(r"(?<![א-ת])ב?((?:זוג|צמד|תריסר)(?![א-ת])|(?:שלישי|רביעי|חמישי|שישי|ששי|שמיני)(?=י?[הת](?![א-ת])))")
+_NAME_DROP = str.maketrans("", "", _QUOTES + "\u200e\u200f")
 
-# %% ../nbs/lib/02_units.ipynb #8074dcb2
+# %% ../nbs/lib/02_units.ipynb #9776a7d1
+def _named_measure(text: str, found: re.Match) -> tuple[float, str, bool]:
+    "Work out one amount in a name: quantity, unit, and whether a pack was multiplied."
+    before, number, times, word, after = found.groups()
+    unit, factor = _MEASURES[word]
+    value = _number(number) * factor
+    if factor == 1000.0 and value >= 50_000:  # 480 litres: the unit is a slip
+        return 0.0, unit, False
+    packs = [_number(n) for n in (before, times, after) if n]
+    if not packs and (unit == "ml" or value < 100) and (pack := _PACK.search(text)):
+        packs = [_PACKS[pack[1]]]
+    for n in packs:
+        value *= n
+    return round(value, 3), unit, bool(packs)
+
+# %% ../nbs/lib/02_units.ipynb #51f4cd3b
 @lru_cache(maxsize=65536)
+def _parse_name(name: str | None) -> tuple[float | None, str | None, bool]:
+    "What a name tells: quantity, unit, and whether a pack was multiplied."
+    text = (name or "").lower().translate(_NAME_DROP)
+    if not any(c.isdigit() for c in text):
+        return None, None, False
+    value, unit, is_pack = max(
+        (_named_measure(text, found) for found in _NAME.finditer(text)), default=(0.0, None, False)
+    )
+    if value > 0:
+        return value, unit, is_pack
+    pieces = _NAME_PIECES.search(text)
+    return (float(pieces[1]), "piece", False) if pieces and int(pieces[1]) else (None, None, False)
+
+
 def parse_name_quantity(
     name: str | None,  # an item's name
 ) -> tuple[
     float | None, str | None
 ]:  # net content in grams or millilitres, or a count of pieces; (None, None) where it says nothing
     "Parse the quantity that an item's name tells."
-    text = (name or "").lower().translate(_NAME_DROP)
-    found = _NAME.search(text) if any(c.isdigit() for c in text) else None
-    if found:
-        before, number, times, word, after = found.groups()
-        unit, factor = _UNITS[word]
-        packs = [_number(n) for n in (before, times, after) if n]
-        if not packs and (pack := _PACK.search(text)):
-            packs = [_PACKS[pack[1]]]
-        value = _number(number) * factor
-        for n in packs:
-            value *= n
-        return (round(value, 3), unit) if value > 0 else (None, None)
-    pieces = _NAME_PIECES.search(text)
-    return (float(pieces[1]), "piece") if pieces and int(pieces[1]) else (None, None)
+    return _parse_name(name)[:2]
 
-
-_NAME_DROP = str.maketrans("", "", _QUOTES + "\u200e\u200f")
-
-# %% ../nbs/lib/02_units.ipynb #0a1009d7
+# %% ../nbs/lib/02_units.ipynb #e3d717d6
 _VESSELS = re.compile(
     r"(?<![א-ת])[בהלו]?(?:כוס|כוסות|סיר|סירים|ארגז|תרמוס|קופסא|קופסת|קופסה|קופסאות|קופסאת|קערה|קערת|קערות|קנקן|דלי|פח|פחים|מיכל|מיכלי|מחבת|צידנית|בקבוק|בקבוקי|ספל|מאג|גביע|גביעי|גביעים|"
     r"שקיות|שקית|אגרטל|קומקום|צנצנת|צנצנות|תבנית|תבניות|מכלים|מכל|אשפה|תיק|מזוודה|מיקרוגל|מקרר|משאבה|עציץ|אדנית)(?![א-ת])"
@@ -167,10 +179,10 @@ def _is_true(value) -> bool:
     return value is True or str(value).strip().lower() in ("1", "true", "yes")
 
 
-def _is_power_of_ten(ratio: float) -> bool:
-    return any(abs(ratio / power - 1) < 0.01 for power in (0.001, 0.01, 0.1, 10, 100, 1000))
+def _near(ratio: float, target: float) -> bool:
+    return abs(ratio / target - 1) < 0.01
 
-# %% ../nbs/lib/02_units.ipynb #7b4ca427
+# %% ../nbs/lib/02_units.ipynb #3abedce3
 @lru_cache(maxsize=16384)
 def _published(
     unit_qty: str | None, quantity: str | None, unit_of_measure: str | None
@@ -179,12 +191,9 @@ def _published(
     number, unit, factor, per = _split_unit(unit_of_measure)
     _, unit2, factor2, _ = _split_unit(unit_qty)
     amount = parse_quantity(quantity)
-    constant = (
-        unit is None and number == 1 and amount == 1 and factor2 == 1000.0
-    )  # a bare "1" beside a constant "kilogram"
-    if constant or (unit in (None, "piece") and unit2 in ("g", "ml") and not constant):
-        unit, factor = ("piece", 1.0) if constant else (unit2, factor2)
-    elif unit is None:
+    if unit is None and number == amount == 1 and factor2 == 1000.0:  # a bare "1" beside a constant "kilogram"
+        unit, factor = "piece", 1.0
+    elif unit is None or (unit == "piece" and unit2 in ("g", "ml")):
         unit, factor = unit2, factor2
     if amount is None or unit is None:
         return None, unit, None
@@ -193,7 +202,7 @@ def _published(
     hundreds = amount * factor * number if per and number and unit != "piece" and unit2 not in ("g", "ml") else None
     return round(amount * factor, 3), unit, hundreds
 
-# %% ../nbs/lib/02_units.ipynb #133c4365
+# %% ../nbs/lib/02_units.ipynb #cd0f01fc
 def make_net_quantity(
     unit_qty: str | None,  # UnitQty as published
     quantity: str | None,  # Quantity as published
@@ -207,11 +216,12 @@ def make_net_quantity(
     if _is_true(is_weighted):
         return 1000.0, "g"
     value, unit, hundreds = _published(unit_qty, quantity, unit_of_measure)
-    if hundreds is not None:
-        value = hundreds
-    named, named_unit = parse_name_quantity(item_name)
+    value = value if hundreds is None else hundreds
+    named, named_unit, is_pack = _parse_name(item_name)
     if unit in ("g", "ml"):
-        return _measured(value, unit, named if named_unit in ("g", "ml") else None, named_unit)
+        if named_unit in ("g", "ml") and _name_is_right(value, unit, named, named_unit, is_pack and hundreds is None):
+            return named, named_unit
+        return (value, unit) if value is not None and value >= 1.5 else (None, unit)
     if named_unit in ("g", "ml") and (value in (None, 1.0) or value == named) and not _VESSELS.search(item_name):
         return named, named_unit
     if named_unit == "piece" and value in (None, 1.0):
@@ -219,15 +229,18 @@ def make_net_quantity(
     return (value or 1.0, "piece") if unit else (None, None)
 
 
-def _measured(
-    value: float | None, unit: str, named: float | None, named_unit: str | None
-) -> tuple[float | None, str | None]:
-    "Settle a published measure against the name's."
-    if named is not None and (value is None or value < 2 or (named_unit == unit and _is_power_of_ten(value / named))):
-        return named, named_unit
-    return (None, unit) if value is None or value < 1.5 else (value, unit)
+def _name_is_right(value: float | None, unit: str, named: float, named_unit: str, is_pack: bool) -> bool:
+    "Tell whether the name's measure should replace the published one."
+    if value is None or value < 1.5:
+        return True
+    ratio = value / named
+    if unit != named_unit:
+        return False
+    if ratio < 0.02 or _near(ratio, 0.1):
+        return not is_pack or ratio < 0.02
+    return (_near(ratio, 1000) and named >= 5) or (_near(ratio, 100) and value >= 5000)
 
-# %% ../nbs/lib/02_units.ipynb #e0aa56ad
+# %% ../nbs/lib/02_units.ipynb #d6f4578b
 def unit_price_ils(
     price_ils: float | Decimal | None,  # price of one sold unit
     quantity: float | None,  # its net quantity, in `unit`
