@@ -143,7 +143,7 @@ def check_parameters(
         for name, value in parameters.items()
     }
 
-# %% ../nbs/lib/90_run.ipynb #eed5906d
+# %% ../nbs/lib/90_run.ipynb #670dd83a
 @dataclass(frozen=True)
 class Place:
     "Where a job reads and writes."
@@ -157,6 +157,7 @@ class Place:
 
     @property
     def out(self) -> Path:  # the tables, figures and models
+        "Name the folder of results."
         return self.folder / "results"
 
 # %% ../nbs/lib/90_run.ipynb #74c1054e
@@ -214,14 +215,14 @@ def kernel_environment(
     inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": os.pathsep.join(paths)}
     return threads | quiet | given | inline
 
-# %% ../nbs/lib/90_run.ipynb #8d62833c
+# %% ../nbs/lib/90_run.ipynb #762f52c3
 def _kernel_manager(settings: Settings) -> type:
     "Make a kernel manager that always starts this interpreter."
     client = need("jupyter_client", "run")
     from jupyter_client.kernelspec import KernelSpec
 
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
         display_name="python3",
         language="python",
         env=kernel_environment(settings),
@@ -432,7 +433,7 @@ def run_pipeline(
     say(f"{name} done in {result.seconds:.0f} s: {result.notebook}")
     return result
 
-# %% ../nbs/lib/90_run.ipynb #b3550266
+# %% ../nbs/lib/90_run.ipynb #7b0285f9
 @dataclass(frozen=True)
 class JobResult:
     "How the whole job ended."
@@ -443,6 +444,7 @@ class JobResult:
 
     @property
     def report(self) -> Path | None:  # the HTML page; None when it was not made
+        "Name the report."
         return next((f for s in self.steps for f in s.files if f.name == "report.html"), None)
 
 # %% ../nbs/lib/90_run.ipynb #a5543749

@@ -34,7 +34,7 @@ class Table:
 def _table(name: str, key: str, about: str, **columns: pa.DataType) -> Table:
     return Table(name, tuple(key.split()), pa.schema(list(columns.items())), about)
 
-# %% ../nbs/lib/04_tables.ipynb #f231cbd4
+# %% ../nbs/lib/04_tables.ipynb #b041e451
 KINDS = ("Price", "PriceFull", "Promo", "PromoFull", "Stores", "unknown")
 
 REASONS = {
@@ -47,7 +47,6 @@ REASONS = {
     "missing_store": "a record that says neither its chain nor its store, in a file that does not say it either",
     "bad_date": "a promotion's date that no calendar has",
     "truncated_record": "the record in which the bytes end",
-    "missing_items": "a promotion that names no item",
     "conflicting_duplicate": "the same key earlier or later in the file with other values; the last update was kept",
     "malformed_row": "a line that does not fit the file's columns",
 }

@@ -49,9 +49,9 @@ def _damage(word: str) -> str:
 
 _DAMAGED = {_damage(word): _UNITS[word] for word in ("גרם", "קילוגרם", "מיליליטר", "ליטר", "יחידות")}
 
-# %% ../nbs/lib/02_units.ipynb #79574502
+# %% ../nbs/lib/02_units.ipynb #034d99e0
 _ZEROS = re.compile(r"^0{3,}(?=\D)|,\d+,\d{6,}$")
-_PARTS = re.compile(r"^(ל-?(?=\s*\d))?\s*(\d+(?:\.\d+)?)?\s*(.*?)\s*(\d+)?$", re.DOTALL)
+_PARTS = re.compile(r"^(ל-?(?=\s*\d))?\s*(\d{1,9}(?:\.\d+)?)?\s*(.*?)\s*(\d{1,9})?$", re.DOTALL)
 
 
 @lru_cache(maxsize=4096)
@@ -112,14 +112,14 @@ def _number(text: str) -> float:
     value = float(head + dot + tail.replace(".", ""))
     return value if value < 1e9 else 0.0
 
-# %% ../nbs/lib/02_units.ipynb #39730e66
+# %% ../nbs/lib/02_units.ipynb #94eabcc2
 _NOT_IN_NAMES = ("שקיל", "ליקר", "ייןא", "גרהד")
 _MEASURES = {word: meaning for word, meaning in _UNITS.items() if meaning[0] != "piece" and word not in _NOT_IN_NAMES}
 _WORD = "|".join(sorted(_MEASURES, key=len, reverse=True))
 _TIMES = r"\s*[*x×]\s*"
 _NAME = re.compile(
     rf"(?<![\d.,])(?:(\d{{1,3}})\s*(?:יח|יחידות)?{_TIMES})?"  # 6 *
-    rf"(\d+(?:[.,]\d+)?)(?:{_TIMES}(\d+(?:[.,]\d+)?))?\s*-?\s*({_WORD})(?![א-תa-z])"  # 1.5 litres, 1.5*6 litres
+    rf"(\d+(?:[.,]\d+)?)(?:{_TIMES}(\d+(?:[.,]\d+)?))?\s*-?\s*({_WORD})(?![א-תa-wyz]|x(?!\s*\d))"  # 1.5 litres, 1.5*6 litres
     rf"(?:{_TIMES}(\d{{1,3}})(?![\d.,%]))?"  # * 8
 )
 _NAME_PIECES = re.compile(
@@ -127,14 +127,19 @@ _NAME_PIECES = re.compile(
 )
 _PACKS = {"זוג": 2, "צמד": 2, "שלישי": 3, "רביעי": 4, "חמישי": 5, "שישי": 6, "ששי": 6, "שמיני": 8, "תריסר": 12}
 _PACK = re.compile(r"(?<![א-ת])ב?((?:זוג|צמד|תריסר)(?![א-ת])|(?:שלישי|רביעי|חמישי|שישי|ששי|שמיני)(?=י?[הת](?![א-ת])))")
+_SHADES = re.compile(
+    r"שפתון|עפרון|קונסילר|מסקרה|אינק|מייקאפ|מייק אפ|סומק|צללית|פודרה|אייליינר|(?<![א-ת])(?:לק|צבע|גלוס)(?![א-ת])"
+)
 _NAME_DROP = str.maketrans("", "", _QUOTES + "\u200e\u200f")
 
-# %% ../nbs/lib/02_units.ipynb #9776a7d1
+# %% ../nbs/lib/02_units.ipynb #db336b26
 def _named_measure(text: str, found: re.Match) -> tuple[float, str, bool]:
     "Work out one amount in a name: quantity, unit, and whether a pack was multiplied."
     before, number, times, word, after = found.groups()
     unit, factor = _MEASURES[word]
     value = _number(number) * factor
+    if word == "l" and found[0][-2:] == " l" and "." not in number:  # size L
+        return 0.0, unit, False
     if factor == 1000.0 and value >= 50_000:  # 480 litres: the unit is a slip
         return 0.0, unit, False
     packs = [_number(n) for n in (before, times, after) if n]
@@ -144,7 +149,7 @@ def _named_measure(text: str, found: re.Match) -> tuple[float, str, bool]:
         value *= n
     return round(value, 3), unit, bool(packs)
 
-# %% ../nbs/lib/02_units.ipynb #51f4cd3b
+# %% ../nbs/lib/02_units.ipynb #fbd263ec
 @lru_cache(maxsize=65536)
 def _parse_name(name: str | None) -> tuple[float | None, str | None, bool]:
     "What a name tells: quantity, unit, and whether a pack was multiplied."
@@ -157,7 +162,11 @@ def _parse_name(name: str | None) -> tuple[float | None, str | None, bool]:
     if value > 0:
         return value, unit, is_pack
     pieces = _NAME_PIECES.search(text)
-    return (float(pieces[1]), "piece", False) if pieces and int(pieces[1]) else (None, None, False)
+    return (
+        (float(pieces[1]), "piece", False)
+        if pieces and int(pieces[1]) and not _SHADES.search(text)
+        else (None, None, False)
+    )
 
 
 def parse_name_quantity(
@@ -168,10 +177,10 @@ def parse_name_quantity(
     "Parse the quantity that an item's name tells."
     return _parse_name(name)[:2]
 
-# %% ../nbs/lib/02_units.ipynb #e3d717d6
+# %% ../nbs/lib/02_units.ipynb #98b8d761
 _VESSELS = re.compile(
     r"(?<![א-ת])[בהלו]?(?:כוס|כוסות|סיר|סירים|ארגז|תרמוס|קופסא|קופסת|קופסה|קופסאות|קופסאת|קערה|קערת|קערות|קנקן|דלי|פח|פחים|מיכל|מיכלי|מחבת|צידנית|בקבוק|בקבוקי|ספל|מאג|גביע|גביעי|גביעים|"
-    r"שקיות|שקית|אגרטל|קומקום|צנצנת|צנצנות|תבנית|תבניות|מכלים|מכל|אשפה|תיק|מזוודה|מיקרוגל|מקרר|משאבה|עציץ|אדנית)(?![א-ת])"
+    r"שקיות|שקית|אגרטל|קומקום|צנצנת|צנצנות|תבנית|תבניות|מכלים|מכל|אשפה|תיק|מזוודה|מיקרוגל|מקרר|משאבה|עציץ|אדנית|מאגים|עציצים|כלי|טואלט|מגבת|מגבות|ממחטות|מפיות|מגבונים|מגבוני|נרות|נר)(?![א-ת])"
 )
 
 
@@ -182,7 +191,7 @@ def _is_true(value) -> bool:
 def _near(ratio: float, target: float) -> bool:
     return abs(ratio / target - 1) < 0.01
 
-# %% ../nbs/lib/02_units.ipynb #3abedce3
+# %% ../nbs/lib/02_units.ipynb #e8ed988c
 @lru_cache(maxsize=16384)
 def _published(
     unit_qty: str | None, quantity: str | None, unit_of_measure: str | None
@@ -193,7 +202,7 @@ def _published(
     amount = parse_quantity(quantity)
     if unit is None and number == amount == 1 and factor2 == 1000.0:  # a bare "1" beside a constant "kilogram"
         unit, factor = "piece", 1.0
-    elif unit is None or (unit == "piece" and unit2 in ("g", "ml")):
+    elif unit is None or (unit == "piece" and factor2 == 1.0 and unit2 != "piece"):
         unit, factor = unit2, factor2
     if amount is None or unit is None:
         return None, unit, None
@@ -202,7 +211,7 @@ def _published(
     hundreds = amount * factor * number if per and number and unit != "piece" and unit2 not in ("g", "ml") else None
     return round(amount * factor, 3), unit, hundreds
 
-# %% ../nbs/lib/02_units.ipynb #cd0f01fc
+# %% ../nbs/lib/02_units.ipynb #2e56ce76
 def make_net_quantity(
     unit_qty: str | None,  # UnitQty as published
     quantity: str | None,  # Quantity as published
@@ -216,10 +225,11 @@ def make_net_quantity(
     if _is_true(is_weighted):
         return 1000.0, "g"
     value, unit, hundreds = _published(unit_qty, quantity, unit_of_measure)
-    value = value if hundreds is None else hundreds
     named, named_unit, is_pack = _parse_name(item_name)
+    if hundreds is not None:
+        value, unit = _settle_hundreds(value, hundreds, unit, named, named_unit)
     if unit in ("g", "ml"):
-        if named_unit in ("g", "ml") and _name_is_right(value, unit, named, named_unit, is_pack and hundreds is None):
+        if named_unit in ("g", "ml") and _name_is_right(value, unit, named, named_unit, is_pack):
             return named, named_unit
         return (value, unit) if value is not None and value >= 1.5 else (None, unit)
     if named_unit in ("g", "ml") and (value in (None, 1.0) or value == named) and not _VESSELS.search(item_name):
@@ -227,6 +237,16 @@ def make_net_quantity(
     if named_unit == "piece" and value in (None, 1.0):
         return named, "piece"
     return (value or 1.0, "piece") if unit else (None, None)
+
+
+def _settle_hundreds(
+    value: float, hundreds: float, unit: str, named: float | None, named_unit: str | None
+) -> tuple[float | None, str]:
+    "Settle a quantity that counts hundreds, tens or ones; one hundred that the name does not repeat is a default."
+    if named_unit in ("g", "ml"):
+        scaled = next((v for v in (hundreds, value, value * 10, value * 1000) if _near(v, named)), hundreds)
+        return round(scaled, 3), unit
+    return (round(hundreds, 3), unit) if hundreds != 100 else (1.0, "piece")
 
 
 def _name_is_right(value: float | None, unit: str, named: float, named_unit: str, is_pack: bool) -> bool:

@@ -319,8 +319,8 @@ def _description_problems(node: ast.FunctionDef, comments: set[int]) -> list[str
         problems.append(f"needs a one-line docstring that starts with a verb, has {doc[:50]!r}")
     a = node.args
     for arg in [*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg])]:
-        if arg.arg not in ("self", "cls"):
-            if arg.annotation is None:
+        if arg.arg not in ("self", "cls") and not arg.arg.startswith("_"):
+            if arg.annotation is None and arg not in (a.vararg, a.kwarg):
                 problems.append(f"parameter {arg.arg} has no type")
             if not _commented(arg.lineno, (arg.annotation or arg).end_lineno, node, comments):
                 problems.append(f"parameter {arg.arg} has no comment")

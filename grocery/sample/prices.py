@@ -7,14 +7,14 @@ __all__ = ['CITIES', 'STREETS', 'SEASONS', 'HOLIDAYS', 'HOLIDAY_FACTORS', 'MARKE
            'MEANINGS', 'PROMOTION_COLUMNS', 'make_stores', 'make_effects', 'end_price', 'Book', 'make_book',
            'make_promotions']
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #17b29154
+# %% ../../nbs/lib/06_sample.prices.ipynb #e347ab5c
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 
-from .products import CHAINS, Chain, make_items, make_products
+from .products import CHAINS, Chain
 
 # %% ../../nbs/lib/06_sample.prices.ipynb #3c38c6a7
 CITIES = (
@@ -255,7 +255,17 @@ def _calm(shelf: np.ndarray, available: np.ndarray, lost: np.ndarray) -> np.ndar
     spoiled[:, :-1] |= lost[:, 1:]
     return calm & ~spoiled[:, None, :]
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #6de48ee2
+# %% ../../nbs/lib/06_sample.prices.ipynb #1acde9f7
+def _slots(published: np.ndarray, available: np.ndarray, planted: list, rng: np.random.Generator) -> np.ndarray:
+    "Draw which of the day's files tells of a change; errors and returning items are in the morning's full file."
+    slot = rng.choice(3, size=published.shape, p=[0.5, 0.35, 0.15]).astype(np.int8)
+    slot[..., 0] = 0
+    slot[..., 1:][~(available[..., 1:] & available[..., :-1])] = 0
+    for store, item, day in planted:
+        slot[store, item, day : day + 2] = 0
+    return slot
+
+# %% ../../nbs/lib/06_sample.prices.ipynb #b341d131
 def make_book(
     chain: Chain,  # one of CHAINS
     products: pd.DataFrame,  # from make_products
@@ -284,16 +294,6 @@ def make_book(
         where = chain.chain_id, stores["store_id"].iloc[store], codes[item]
         events.append(("gross_price_error", *where, day_of[day], day_of[day], *values))
     return Book(chain, stores, items, shelf, published, ~missing, _slots(published, ~missing, planted, rng), events)
-
-# %% ../../nbs/lib/06_sample.prices.ipynb #abc58b2c
-def _slots(published: np.ndarray, available: np.ndarray, planted: list, rng: np.random.Generator) -> np.ndarray:
-    "Draw which of the day's files tells of a change; errors and returning items are in the morning's full file."
-    slot = rng.choice(3, size=published.shape, p=[0.5, 0.35, 0.15]).astype(np.int8)
-    slot[..., 0] = 0
-    slot[..., 1:][~(available[..., 1:] & available[..., :-1])] = 0
-    for store, item, day in planted:
-        slot[store, item, day : day + 2] = 0
-    return slot
 
 # %% ../../nbs/lib/06_sample.prices.ipynb #29392197
 MEANINGS = ("price", "n_for_price", "percent", "second_unit_price", "gift", "min_basket")
@@ -345,12 +345,12 @@ def _deal(book: Book, day: int, first: date, rng: np.random.Generator) -> dict:
     codes = list(dict.fromkeys(codes))
     return dict(item_codes=codes, meaning=meaning, club_only=bool(rng.random() < 0.15)) | terms | dates
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #f785fa9c
+# %% ../../nbs/lib/06_sample.prices.ipynb #28fdae17
 def make_promotions(
     book: Book,  # a chain's books
     start: date,  # first day
     seed: int,  # chance
-) -> pd.DataFrame:  # the truth's `promotions` with description, min_purchase_ils and updated_on
+) -> list[dict]:  # rows of the truth's `promotions`, and when each was last updated
     "Draw a chain's promotions; three in four run in all its stores. A gift is the last of its item_codes."
     rng = np.random.default_rng([seed, 5, int(book.chain.chain_id[-3:])])
     days, each_day = book.shelf.shape[2], max(len(book.items) * 0.008, 0.3)
@@ -362,4 +362,4 @@ def make_promotions(
         stores = stores if rng.random() < 0.75 else [stores[rng.integers(len(stores))]]
         own = dict(chain_id=book.chain.chain_id, promotion_id=str(number))
         rows += [own | dict(store_id=store_id) | deal for store_id in stores if deal["ends_on"] >= start]
-    return pd.DataFrame(rows, columns=PROMOTION_COLUMNS)
+    return rows
