@@ -304,7 +304,7 @@ def _fingerprint(notebook: Path, parameters: dict, place: Place, upstream: dict[
     parts = [notebook.stem, code, own, code_version(), place.lake, source, upstream]
     return _hash(json.dumps(parts, sort_keys=True, ensure_ascii=False))[:16]
 
-# %% ../nbs/lib/90_run.ipynb #09eadf22
+# %% ../nbs/lib/90_run.ipynb #4a9772d6
 def _stamp_path(place: Place, step: str) -> Path:
     return place.out / ".stamps" / f"{step}.json"
 
@@ -318,8 +318,9 @@ def _read_stamp(path: Path) -> dict:
 
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
     "List what a step may write, with sizes and times."
-    files = [p for p in folder.rglob("*") if p.is_file() and ".stamps" not in p.parts and p.suffix != ".ipynb"]
-    return {str(p.relative_to(folder)): (p.stat().st_size, p.stat().st_mtime_ns) for p in files}
+    files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix != ".ipynb"]
+    shown = [p for p in files if not any(part.startswith(".") for part in p.parts)]
+    return {str(p): ((folder / p).stat().st_size, (folder / p).stat().st_mtime_ns) for p in shown}
 
 
 def _is_done(stamp: dict, folder: Path, mark: str, lake: str) -> bool:
@@ -363,7 +364,7 @@ class StepResult:
     error: str = ""  # one line
     fingerprint: str = ""
 
-# %% ../nbs/lib/90_run.ipynb #e857ac81
+# %% ../nbs/lib/90_run.ipynb #95515f33
 def _parameters(notebook: Path, given: Mapping[str, object], place: Place, settings: Settings) -> dict:
     "Complete the caller's parameters with those the runner knows, where the notebook declares them."
     known = {"source": place.source, "lake": place.lake, "out": place.out, "truth": place.truth, "day": place.day}
@@ -391,7 +392,8 @@ def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings
         return StepResult(name, "failed", target, run_id, (), time.perf_counter() - began, str(error))
     finally:
         seconds = time.perf_counter() - began
-        end_run(settings, run_id, status, (target,) if target.is_file() else (), {"seconds": seconds})
+        kept = (target,) if target.is_file() else ()
+        end_run(settings, run_id, status, place.out, kept, {"seconds": seconds})
     files = [path for path, state in _files(place.folder).items() if before.get(path) != state]
     _write_stamp(place, name, mark, run_id, files, seconds)
     paths = tuple(place.folder / f for f in files)

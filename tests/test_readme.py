@@ -13,8 +13,7 @@ def test_the_python_in_readme_runs_offline_in_an_empty_folder(root, tmp_path):
     code, printed = shown[1], re.sub(r"^ {4}", "", shown[2], flags=re.M).split()
     assert len([line for line in code.splitlines() if line.strip()]) <= 8 and printed
     no_network = "import socket\ndef _refuse(*_, **__): raise OSError('README goes to the network')\nsocket.socket.connect = socket.getaddrinfo = _refuse\n"
-    lines = code.rstrip().splitlines()
-    program = no_network + "\n".join(lines[:-1]) + f"\nprint({lines[-1]})"
+    program = no_network + code
     env = os.environ | {"PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120

@@ -242,13 +242,19 @@ class Cleaned:
         raw = json.dumps(record, ensure_ascii=False)[:20_000]
         self.rejects.append({"row": row, "reason": reason, "detail": detail, "raw": raw})
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #07702bc0
+# %% ../../nbs/lib/15_feeds.clean.ipynb #2b4bf91a
 def _place(record: dict, header: dict) -> tuple[str | None, str | None, str | None]:
     "Find a record's chain, sub-chain and store: its own words first, then the file's."
-    chain, sub, store = (get(record, n) or get(header, n) for n in ("chain_id", "sub_chain_id", "store_id"))
-    return chain, sub, make_store_id(store)
+    return _read_place(*(get(record, n) or get(header, n) for n in ("chain_id", "sub_chain_id", "store_id")))
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #64afaddf
+
+@lru_cache(maxsize=10_000)
+def _read_place(chain: str | None, sub: str | None, store: str | None) -> tuple[str | None, str | None, str | None]:
+    "Write a place as the lake does; a chain or store that is no code is none."
+    store = make_store_id(store)
+    return (chain if _CODE.fullmatch(chain or "") else None), sub, (store if _CODE.fullmatch(store or "") else None)
+
+# %% ../../nbs/lib/15_feeds.clean.ipynb #4fe2ec71
 def clean_prices(
     records: list[dict],  # from parse_xml or a table, field -> text
     header: dict,  # the file's own fields, for what a record does not say
@@ -265,9 +271,10 @@ def clean_prices(
         if key in kept:
             row, record = _settle(out, kept[key], (row, record))
         kept[key] = (row, record)
-    places = {key: _place(record, header) for key, (_, record) in kept.items()}
     out.accepted = len(kept)
-    out.tables["prices"] = make_table("prices", [_price_row(places[key], record) for key, (_, record) in kept.items()])
+    out.tables["prices"] = make_table(
+        "prices", [_price_row(_place(record, header), record) for _, record in kept.values()]
+    )
     items = {(key[0], key[2]): record for key, (_, record) in kept.items()}
     out.tables["items"] = make_table("items", [_item_row(*key, record) for key, record in items.items()])
     return out
@@ -294,27 +301,49 @@ def _price_row(place: tuple, record: dict) -> dict:
         "allow_discount": _flag(get(record, "allow_discount")),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #04e5d68a
+# %% ../../nbs/lib/15_feeds.clean.ipynb #4110f427
+_DESCRIBED_BY = (
+    "item_name manufacturer country description unit_qty quantity unit_of_measure is_weighted pack_count".split()
+)
+
+
 def _item_row(chain_id: str, code: str, record: dict) -> dict:
     "Describe an item."
-    name, weighted = _words(get(record, "item_name")), _flag(get(record, "is_weighted"))
-    unit_qty, quantity, measure = (get(record, n) for n in ("unit_qty", "quantity", "unit_of_measure"))
-    net, unit = make_net_quantity(unit_qty, quantity, measure, name, weighted)
-    return {
+    own = {
         "chain_id": chain_id,
         "item_code": code,
         "gtin": make_gtin(code),
+        "updated_at": parse_date(get(record, "price_updated"))[0],
+    }
+    return own | _describe(*(get(record, name) for name in _DESCRIBED_BY))
+
+
+@lru_cache(maxsize=200_000)
+def _describe(
+    name: str,
+    manufacturer: str,
+    country: str,
+    description: str,
+    unit_qty: str,
+    quantity: str,
+    measure: str,
+    weighted: str,
+    pack: str,
+) -> dict:
+    "Type what an item's record says; stores of a chain and days repeat it, so it is remembered."
+    name, is_weighted = _words(name), _flag(weighted)
+    net, unit = make_net_quantity(unit_qty, quantity, measure, name, is_weighted)
+    return {
         "item_name": name,
-        "manufacturer": _words(get(record, "manufacturer")),
-        "country": _words(get(record, "country")),
-        "description": _words(get(record, "description")),
+        "manufacturer": _words(manufacturer),
+        "country": _words(country),
+        "description": _words(description),
         "quantity": net,
         "unit": unit,
-        "pack_count": parse_quantity(get(record, "pack_count")),
-        "is_weighted": weighted,
+        "pack_count": parse_quantity(pack),
+        "is_weighted": is_weighted,
         "unit_published": " | ".join(part for part in (unit_qty, measure) if part) or None,
         "quantity_published": quantity,
-        "updated_at": parse_date(get(record, "price_updated"))[0],
     }
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #a31de5cb

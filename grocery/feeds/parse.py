@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['KEY_FIELDS', 'RECORD_NAMES', 'CONTAINERS', 'Parsed', 'find_records', 'parse_xml']
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #53f0c299
+# %% ../../nbs/lib/14_feeds.parse.ipynb #cc3246a5
 import io
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 # %% ../../nbs/lib/14_feeds.parse.ipynb #8fd37b8e
 KEY_FIELDS = {
@@ -75,14 +76,19 @@ def find_records(
     named = [n for n, tag in enumerate(path) if n and tag.rpartition(":")[2].lower() in RECORD_NAMES]
     return key[0], path[: named[-1] + 1] if named else path
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #63f66e9e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #31bb972b
+@lru_cache(maxsize=10_000)
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
+
+
 def _name(element) -> str:
-    return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+    return _local(element.tag)
 
 
 def _flat(element) -> dict[str, str]:
     "Read an element's own fields."
-    return {_name(child): child.text or "" for child in element}
+    return {_local(child.tag): child.text or "" for child in element}
 
 # %% ../../nbs/lib/14_feeds.parse.ipynb #38e1be5d
 def _promotion(element) -> dict:

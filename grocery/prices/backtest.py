@@ -49,14 +49,18 @@ def score_pinball(
     gap = np.asarray(actual, float) - np.asarray(quantile, float)
     return float(np.mean(np.maximum(share * gap, (share - 1) * gap)))
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #a77f4514
+# %% ../../nbs/lib/45_prices.backtest.ipynb #cbf775f6
 def _per_series(rows: pd.DataFrame) -> pd.DataFrame:
     "Average one model's forecasts to one row per series."
     error = (rows["mean"] - rows["actual"]).abs()
     base = (rows["last"] - rows["actual"]).abs()
     scale = rows["scale"].where(rows["scale"] > 0)
     parts = {"mase": error / scale, "mase_minus_last": (error - base) / scale, "mape": error / rows["actual"]}
-    parts |= {"mae_share": error / rows["last"], "moving": rows["moving"].astype(float)}
+    parts |= {
+        "mae_share": error / rows["last"],
+        "mae_share_minus_last": (error - base) / rows["last"],
+        "moving": rows["moving"].astype(float),
+    }
     if "low" in rows:
         low, high = rows["low"], rows["high"]
         parts |= {"coverage80": ((rows["actual"] >= low - 1e-9) & (rows["actual"] <= high + 1e-9)).astype(float)}
@@ -96,13 +100,13 @@ class Backtest:
     forecasts: pd.DataFrame  # one row per (level, model, series_id, origin, step), with split
     chosen: dict[str, str]  # level -> model
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #f5c8e1d2
+# %% ../../nbs/lib/45_prices.backtest.ipynb #2f96a51b
 def find_champion(
     metrics: pd.DataFrame,  # validation rows of one level: model, metric, value, high
 ) -> str:  # a model's name
     "Choose the model that beats the last value for sure, or the last value."
     gain = metrics[
-        (metrics["metric"] == "mase_minus_last") & (metrics["model"] != "last_value") & (metrics["high"] < 0)
+        (metrics["metric"] == "mae_share_minus_last") & (metrics["model"] != "last_value") & (metrics["high"] < 0)
     ]
     return "last_value" if gain.empty else str(gain.sort_values(["value", "model"])["model"].iloc[0])
 

@@ -40,19 +40,17 @@ def predict_seasonal_naive(history: SeriesSet, horizon: int, **_) -> pd.DataFram
     week = history.values.to_numpy()[-7:]
     return pd.DataFrame(week[np.arange(horizon) % len(week)], days, history.values.columns)
 
-# %% ../../nbs/lib/44_prices.forecast.ipynb #3f59c3b9
+# %% ../../nbs/lib/44_prices.forecast.ipynb #a2593dfb
 def _quiet() -> None:
-    "Silence Prophet's and Stan's log lines."
+    "Silence Prophet's and Stan's log lines; call it after the import, which sets them up."
     for name in ("cmdstanpy", "prophet", "prophet.plot", "prophet.models"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.CRITICAL)
-        logger.propagate = False
+        logging.getLogger(name).disabled = True
 
 
 def predict_prophet(history: SeriesSet, horizon: int, **_) -> pd.DataFrame:
     "Fit Prophet with Israel's holidays to each series."
-    _quiet()
     prophet, days = need("prophet", "ml"), _ahead(history, horizon)
+    _quiet()
     calendar = make_calendar(history.values.index.append(days))
     named = calendar["holiday"].dropna()
     holidays = pd.DataFrame({"holiday": named.to_numpy(), "ds": named.index, "lower_window": -2, "upper_window": 0})

@@ -1,0 +1,478 @@
+"Products: no leakage between parts, honest figures, models that survive saving, matches that never mix what differs."
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grocery.errors import SourceError
+from grocery.products.classify import (
+    choose_classifier,
+    fit_categories,
+    fit_classifiers,
+    make_labels,
+    predict_categories,
+    read_classifier,
+    read_training_labels,
+    score_calibration,
+    score_classifier,
+    score_macro_f1,
+    split_labels,
+    write_classifier,
+    write_products,
+)
+from grocery.products.embed import (
+    Embedder,
+    fit_embedder,
+    make_grams,
+    make_sentence_transformer,
+    make_untrained,
+    read_embedder,
+    write_embedder,
+)
+from grocery.products.match import find_best_name, make_products
+from grocery.products.names import find_conflicts, fold_name, make_attributes, parse_pack_count, parse_percents
+from grocery.products.pairs import (
+    make_hard_negatives,
+    make_names,
+    make_pairs,
+    make_retrieval_task,
+    make_split,
+    read_names,
+    read_training_names,
+)
+from grocery.products.search import (
+    find_ranks,
+    find_similar,
+    fit_similarity,
+    fit_tfidf,
+    make_index,
+    score_ranks,
+    score_retrieval,
+)
+from grocery.sample import products as market
+from grocery.store.lake import open_lake
+from grocery.tables import check_table
+
+NAME = st.lists(
+    st.sampled_from(["חלב", "3%", "%", "1.5", "*", "6", "ליטר", "80ג'", "Zero", "שישיית", "x", "(", '"', "\u200f", "250 גרם", "½"]),
+    max_size=7,
+).map(" ".join)
+TEXT = st.one_of(NAME, st.text(max_size=25))
+
+
+@pytest.fixture(scope="module")
+def items() -> pd.DataFrame:
+    "The sample market's items beside their product's GTIN and category."
+    products = market.make_products(240)
+    return market.make_items(products).merge(products[["product_id", "gtin", "category"]], on="product_id")
+
+
+@pytest.fixture(scope="module")
+def names(items) -> pd.DataFrame:
+    return make_names(items)
+
+
+@pytest.fixture(scope="module")
+def triplets(names) -> pd.DataFrame:
+    pairs = make_pairs(names)
+    return make_hard_negatives(pairs[pairs.split == "train"], k=2)
+
+
+@pytest.fixture(scope="module")
+def embedder(triplets) -> Embedder:
+    return fit_embedder(triplets, dimensions=48, epochs=3)
+
+
+@pytest.fixture(scope="module")
+def labels(items) -> pd.DataFrame:
+    return split_labels(make_labels(items.assign(product_id=items.gtin.fillna(items.product_id))))
+
+
+@pytest.fixture(scope="module")
+def models(labels, embedder) -> dict:
+    return fit_classifiers(labels, embedder, trials=2)
+
+
+# Names
+
+
+@given(TEXT)
+def test_any_text_has_attributes(text):
+    said = make_attributes(text)
+    assert all(0 <= p <= 100 for p in said.percents) and list(said.percents) == sorted(set(said.percents))
+    assert (said.quantity is None) == (said.unit is None) and (said.pack_count is None or said.pack_count > 1)
+    assert find_conflicts(said, said) == []
+    assert make_grams(text) == make_grams(fold_name(text))
+
+
+@given(TEXT, TEXT)
+def test_conflicts_are_mutual(one, other):
+    a, b = make_attributes(one), make_attributes(other)
+    assert find_conflicts(a, b) == find_conflicts(b, a)
+
+
+@pytest.mark.parametrize(
+    ("name", "percents", "pack"),
+    [
+        ("חלב 3% 1 ליטר", (3.0,), None),
+        ("גבינה %9 250 גרם", (9.0,), None),
+        ("חלב 3%1 ליטר", (3.0,), None),
+        ("בירה 4.9% 6x330ml", (4.9,), 6),
+        ("מים 1.5*6 ליטר", (), 6),
+        ("יוגורט 1,5% 8*150 גר'", (1.5,), 8),
+        ("שישיית קולה 1.5 ליטר", (), 6),
+        ("סלט 100*100", (), 100),
+        ("מצעים 160X200", (), 160),
+    ],
+)
+def test_percent_and_pack(name, percents, pack):
+    assert parse_percents(name) == percents and parse_pack_count(name) == pack
+
+
+@pytest.mark.parametrize(("change", "what"), [("1%", "percent"), ("500 מ\"ל", "quantity"), ("6*1 ליטר", "pack")])
+def test_a_changed_attribute_is_a_conflict(change, what):
+    base = make_attributes("חלב נועמית 3% 2*1 ליטר")
+    other = {"percent": f"חלב נועמית {change} 2*1 ליטר"}.get(what, f"חלב נועמית 3% {change}")
+    assert what in find_conflicts(base, make_attributes(other))
+    assert not find_conflicts(base, make_attributes("2*1ל נועמית חלב 3 %"))
+
+
+# Parts and pairs
+
+
+def test_no_barcode_stands_in_two_parts(names):
+    pairs = make_pairs(names)
+    assert (pairs.groupby("gtin").split.nunique() == 1).all() and set(pairs.split) == {"train", "validation", "test"}
+    asked = {split: set(make_retrieval_task(names, split)[0].gtin) for split in ("validation", "test")}
+    trained = set(pairs[pairs.split == "train"].gtin)
+    assert asked["test"] and not asked["test"] & asked["validation"]
+    assert not trained & (asked["test"] | asked["validation"])
+
+
+def test_part_does_not_depend_on_the_company(names):
+    some = names.gtin.drop_duplicates().sample(40, random_state=1)
+    assert (make_split(names.gtin)[some.index] == make_split(some)).all()
+    assert (make_split(some, 1) != make_split(some, 2)).any()
+
+
+def test_labels_share_neither_product_nor_name_between_parts(labels):
+    assert (labels.groupby("product_id").split.nunique() == 1).all()
+    assert (labels.groupby(labels.item_name.map(fold_name)).split.nunique() == 1).all()
+
+
+def test_positives_differ_in_chain_and_name_and_agree_in_barcode(names):
+    pairs, known = make_pairs(names), set(names.itertuples(index=False, name=None))
+    assert (pairs.chain_a != pairs.chain_b).all()
+    assert (pairs.name_a.map(fold_name) != pairs.name_b.map(fold_name)).all()
+    for side in "ab":
+        assert set(zip(pairs.gtin, pairs[f"chain_{side}"], pairs[f"name_{side}"], strict=True)) <= known
+    assert pairs.groupby("gtin").size().max() <= 6
+
+
+def test_hard_negatives_never_share_a_barcode_or_a_spelling(names, triplets):
+    assert len(triplets) and (triplets.gtin != triplets.negative_gtin).all()
+    spelled = names.assign(text=names.item_name.map(fold_name)).groupby("gtin").text.agg(set)
+    assert not any(fold_name(n) in spelled[g] for g, n in zip(triplets.gtin, triplets.negative, strict=True))
+    parts = make_split(pd.concat([triplets.gtin, triplets.negative_gtin], ignore_index=True))
+    assert set(parts) == {"train"}
+
+
+def test_one_text_under_two_barcodes_is_no_negative():
+    rows = [("1", "A", "חלב טרי"), ("1", "B", "חלב טרי שקית"), ("2", "A", "חלב  טרי"), ("2", "B", "חלב בקבוק"), ("3", "A", "חלבה"), ("3", "B", "חלבה ביתית")]
+    pairs = make_pairs(pd.DataFrame(rows, columns=["gtin", "chain_id", "item_name"])).assign(split="train")
+    negatives = make_hard_negatives(pairs, k=6)
+    assert "חלב  טרי" not in set(negatives[negatives.gtin == "1"].negative)
+
+
+def test_rows_in_another_order_give_the_same_pairs(names):
+    shuffled = names.sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(make_pairs(names), make_pairs(shuffled))
+    for one, other in zip(make_retrieval_task(names, "test"), make_retrieval_task(shuffled, "test"), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_every_question_has_its_answer_once(names):
+    queries, candidates = make_retrieval_task(names, "test")
+    assert candidates.gtin.is_unique and set(queries.gtin) <= set(candidates.gtin) and queries.gtin.is_unique
+    both = queries.merge(candidates, on="gtin", suffixes=("", "_found"))
+    assert (both.chain_id != both.chain_id_found).all()
+
+
+# Figures by hand
+
+
+def test_ranks_by_hand():
+    scores = np.array([[0.9, 0.1, 0.5], [0.3, 0.3, 0.1], [0.2, 0.8, 0.1], [0.5, 0.5, 0.5]])
+    assert find_ranks(scores, np.array([0, 1, 2, 0])).tolist() == [1, 2, 3, 3]
+
+
+def test_rank_figures_by_hand():
+    figures = score_ranks(np.array([1, 2, 4, 20])).set_index("metric").value
+    assert figures["recall@1"] == 0.25 and figures["recall@10"] == 0.75 and figures["mrr"] == pytest.approx((1 + 0.5 + 0.25 + 0.05) / 4)
+
+
+def test_macro_f1_by_hand():
+    truth, said = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1])
+    assert score_macro_f1(truth, said) == pytest.approx((4 / 6 + 2 / 5 + 0) / 3)
+    assert score_macro_f1(np.array([0, 0]), np.array([0, 3])) == pytest.approx(2 / 3)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30))
+def test_macro_f1_agrees_with_sklearn(rows):
+    from sklearn.metrics import f1_score
+
+    truth, said = np.array(rows).T
+    expected = f1_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0)
+    assert score_macro_f1(truth, said) == pytest.approx(expected)
+
+
+def test_calibration_by_hand():
+    assert score_calibration(np.array([True, False]), np.array([0.5, 0.5])) == 0
+    assert score_calibration(np.array([True, True, False]), np.array([0.95, 1.0, 0.15])) == pytest.approx((0.05 / 2 + 0) * 0 + 2 / 3 * 0.025 + 1 / 3 * 0.15)
+
+
+def test_intervals_hold_the_value_and_shrink_with_rows():
+    few, many = (score_ranks(np.tile([1, 2, 5, 11], n)).set_index("metric") for n in (5, 200))
+    assert ((few.low <= few.value) & (few.value <= few.high)).all()
+    assert ((many.high - many.low) < (few.high - few.low)).all()
+
+
+def test_gain_of_a_model_over_itself_is_nothing(names):
+    queries, candidates = make_retrieval_task(names, "test")
+    tfidf = fit_tfidf(candidates.item_name.tolist())
+    table = score_retrieval({"one": tfidf, "same": tfidf}, queries, candidates).set_index(["model", "metric"])
+    assert table.loc[("same", "mrr_gain"), ["value", "low", "high"]].tolist() == [0, 0, 0]
+    shuffled = score_retrieval({"one": tfidf}, queries, candidates.sample(frac=1, random_state=1)).set_index(["model", "metric"])
+    assert shuffled.value["one", "mrr"] == pytest.approx(table.value["one", "mrr"])
+
+
+# Models
+
+
+def test_numpy_serves_what_sentence_transformers_trained(embedder, names):
+    some = names.item_name.head(60).tolist()
+    pieces = [" ".join(g for g in make_grams(n) if g in embedder.vocabulary) or "[UNK]" for n in some]
+    encoded = make_sentence_transformer(embedder).encode(pieces, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(embedder(some), encoded, atol=1e-5)
+
+
+def test_training_is_deterministic_and_listens_to_the_seed(triplets, embedder):
+    again = fit_embedder(triplets, dimensions=48, epochs=3)
+    assert (again.vectors == embedder.vectors).all() and again.vocabulary == embedder.vocabulary
+    other = fit_embedder(triplets, dimensions=48, epochs=1, seed=8)
+    assert (other.vectors != embedder.vectors).any()
+
+
+def test_training_beats_tfidf_on_unseen_barcodes(names):
+    run = fit_similarity(names, dimensions=128, epochs=8)
+    test = run.metrics[run.metrics.split == "test"].set_index(["model", "metric"])
+    assert test.low["static_ngram", "mrr_gain"] > 0
+    assert run.metrics.groupby("model").is_chosen.first().to_dict() == {"static_ngram": True, "tfidf": False}
+
+
+def test_embedder_survives_saving(embedder, names, tmp_path):
+    again = read_embedder(write_embedder(embedder, tmp_path / "model"))
+    assert (again(names.item_name.tolist()) == embedder(names.item_name.tolist())).all() and again.about == embedder.about
+
+
+def test_a_saved_embedder_needs_neither_torch_nor_sklearn(embedder, tmp_path):
+    write_embedder(embedder, tmp_path)
+    code = (
+        "import sys; from grocery.products.embed import read_embedder;"
+        f"print(read_embedder({str(tmp_path)!r})(['חלב 3%']).shape, sorted({{'torch', 'sklearn', 'sentence_transformers'}} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "(1, 48) []"
+
+
+@pytest.mark.parametrize("read", [read_embedder, read_classifier])
+def test_a_folder_that_is_no_model_is_one_clear_error(read, tmp_path):
+    with pytest.raises(SourceError, match="allowed"):
+        read(tmp_path)
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(SourceError, match="allowed"):
+        read(tmp_path)
+
+
+@given(TEXT)
+def test_vectors_are_unit_or_nothing(text):
+    model = make_untrained(["חלב 3% 1 ליטר", "חלב 1% 1 ליטר"], 16)
+    assert np.linalg.norm(model([text])) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("exact_below", [1, 10_000])
+def test_search_finds_a_name_by_itself(names, exact_below):
+    index = make_index(names.drop_duplicates("item_name"), make_untrained(names.item_name.tolist(), 64), exact_below)
+    some = index.names.sample(15, random_state=2)
+    assert all(find_similar(index, n, 3).item_name.iloc[0] == n or find_similar(index, n, 3).score.iloc[0] > 0.999 for n in some.item_name)
+    assert len(find_similar(index, some.item_name.iloc[0], 5)) == 5
+    for nothing in ("", "  ", "*"):
+        assert find_similar(index, nothing).empty
+
+
+def test_search_in_nothing_finds_nothing():
+    empty = make_index(pd.DataFrame({"item_name": pd.Series(dtype=str)}), make_untrained(["חלב", "חלב"], 8))
+    assert find_similar(empty, "חלב").empty
+
+
+@pytest.mark.parametrize("kind", ["majority", "linear_svc", "lightgbm", "xgboost"])
+def test_classifier_survives_saving(models, labels, kind, tmp_path):
+    asked = [*labels.item_name, "", "qqq zzz", "12"]
+    folder = write_classifier(models[kind], tmp_path / kind)
+    again = read_classifier(folder)
+    np.testing.assert_array_equal(again.confidences(asked), models[kind].confidences(asked))
+    pd.testing.assert_frame_equal(predict_categories(again, asked), predict_categories(models[kind], asked))
+    assert not list(folder.rglob("*.pkl")) and json.loads((folder / "model.json").read_text("utf-8"))["versions"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize("kind", ["linear_svc", "lightgbm", "xgboost"])
+def test_models_beat_the_majority_and_abstain(models, labels, kind):
+    test = labels[labels.split == "test"]
+    figures = {k: score_classifier(models[k], test, repeats=50).set_index("metric") for k in (kind, "majority")}
+    assert figures[kind].low["macro_f1"] > figures["majority"].high["macro_f1"]
+    answers = predict_categories(models[kind], ["", "§§§", "\u0416\u0416"])
+    assert answers.category.isna().all() and (answers.confidence == 0).all()
+    sure = models[kind].confidences(test.item_name.tolist())
+    np.testing.assert_allclose(sure.sum(axis=1), 1, atol=1e-5)
+
+
+def test_shuffled_categories_cannot_be_learned(labels):
+    "If figures were taken from training rows, or parts leaked, this would look fine."
+    products = labels.drop_duplicates("product_id").set_index("product_id").category
+    mixed = pd.Series(products.sample(frac=1, random_state=5).to_numpy(), index=products.index)
+    nonsense = labels.assign(category=labels.product_id.map(mixed))
+    models = fit_classifiers(nonsense, trials=1)
+    test = nonsense[nonsense.split == "test"]
+    assert score_classifier(models["linear_svc"], test, repeats=2).set_index("metric").value["accuracy"] < 0.35
+
+
+def test_the_simplest_of_equals_is_chosen(models, labels):
+    twice = {"first": models["linear_svc"], "second": models["linear_svc"]}
+    assert choose_classifier(twice, labels) == "first"
+    assert choose_classifier({"majority": models["majority"], "svc": models["linear_svc"]}, labels) == "svc"
+
+
+def test_category_figures_are_deterministic(items):
+    rows = make_labels(items.assign(product_id=items.gtin.fillna(items.product_id)))
+    one, other = (fit_categories(part, trials=1) for part in (rows, rows.sample(frac=1, random_state=1)))
+    pd.testing.assert_frame_equal(one.metrics, other.metrics)
+    assert set(one.metrics.model) == {"majority", "linear_svc", "lightgbm", "xgboost"} and one.metrics.is_chosen.any()
+
+
+# Matching
+
+
+def _item(chain: str, code: str, gtin: str | None, name: str | None, **more) -> dict:
+    return {"chain_id": chain, "item_code": code, "gtin": gtin, "item_name": name, "manufacturer": None, "quantity": None, "unit": None} | more
+
+
+def test_products_keep_their_contracts_and_every_item_has_one(items):
+    table = items.assign(manufacturer="יצרן", quantity=1.0, unit="piece")
+    products, links = make_products(table)
+    assert check_table("products", products).equals(products) and check_table("product_items", links).equals(links)
+    ids = products["product_id"].to_pylist()
+    assert len(ids) == len(set(ids)) and set(links["product_id"].to_pylist()) == set(ids) and len(links) == len(items)
+
+
+def test_links_agree_with_the_planted_truth(items):
+    linked = make_products(items.assign(manufacturer=None, quantity=None, unit=None))[1].to_pandas().merge(items, on=["chain_id", "item_code"])
+    by_gtin = linked[linked.method == "gtin"]
+    assert (by_gtin.groupby("product_id_x").product_id_y.nunique() == 1).all()
+    assert (by_gtin.groupby("product_id_y").product_id_x.nunique() == 1).all()
+
+
+def test_own_codes_never_meet_across_chains():
+    rows = [_item("A", "12", None, "בננה"), _item("B", "12", None, "בננה"), _item("A", "7", "", "מלפפון")]
+    products, links = make_products(pd.DataFrame(rows))
+    assert len(products) == 3 and set(links["method"].to_pylist()) == {"own_code"}
+
+
+def test_a_product_always_has_a_name_where_an_item_has():
+    rows = [_item("A", "1", "g1", "Coca Cola בקבוק"), _item("A", "2", "g2", "770"), _item("A", "3", "g3", "Coca Cola"), _item("A", "4", "g4", None)]
+    products = make_products(pd.DataFrame(rows))[0].to_pandas().set_index("product_id")
+    named = products.name_hebrew.notna() | products.name_english.notna()
+    assert named.to_dict() == {"g1": True, "g2": True, "g3": True, "g4": False} and products.name_hebrew["g1"] == "Coca Cola בקבוק"
+
+
+def test_quantity_and_brand_are_what_most_chains_say():
+    said = [("A", 250.0, "תנובה"), ("B", 250.0, "לא ידוע"), ("C", 2500.0, "תנובה"), ("D", None, "שטראוס")]
+    rows = [_item(c, "1", "g", "גבינה 200 גרם", quantity=q, unit="g" if q else None, manufacturer=m) for c, q, m in said]
+    product = make_products(pd.DataFrame(rows))[0].to_pylist()[0]
+    assert (product["quantity"], product["unit"], product["brand"]) == (250.0, "g", "תנובה")
+
+
+@given(st.lists(TEXT, max_size=5))
+def test_best_name_is_one_of_the_spellings(spelled):
+    for hebrew in (True, False):
+        found = find_best_name(spelled, hebrew)
+        assert found is None or (found == " ".join(found.split()) and any("א" <= c <= "ת" for c in found) == hebrew)
+
+
+# Where there is nothing
+
+
+def test_nothing_to_learn_from_is_said_and_not_raised(tmp_path):
+    assert read_training_names().empty and read_training_labels().empty
+    assert "not enough" in fit_similarity(read_training_names()).message and fit_similarity(read_training_names()).embedder is None
+    assert "not enough" in fit_categories(read_training_labels()).message
+    assert read_training_names(lake=str(tmp_path / "none")).empty and write_products(str(tmp_path / "none"), None).value[0] == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_products_reach_the_lake(items, models, tmp_path):
+    from grocery.tables import TABLES
+
+    schema = TABLES["items"].schema
+    rows = items.drop(columns=["product_id", "category"])
+    for column in schema.names:
+        rows[column] = rows[column] if column in rows else None
+    lake = open_lake(tmp_path / "lake")
+    lake.overwrite("items", pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False))
+    made = write_products(str(tmp_path / "lake"), models["linear_svc"]).set_index("measure").value
+    assert lake.sql("SELECT count(*) AS n FROM products").to_pylist()[0]["n"] == made["products"]
+    assert made["items"] == len(items) and made["products with a category"] > 0.5 * made["products"]
+    assert "not enough" not in fit_similarity(read_training_names(lake=str(tmp_path / "lake")), dimensions=8, epochs=1).message
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "no json\n", '{"barcode": "1", "names": 3}\n'])
+def test_strange_files_are_one_clear_error_or_empty(content, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(content)
+    if not content:
+        assert read_names(tmp_path / "pairs.jsonl").empty
+        return
+    with pytest.raises(SourceError, match="allowed"):
+        read_names(tmp_path / "pairs.jsonl")
+    with pytest.raises(SourceError, match="allowed"):
+        read_training_names(truth=str(tmp_path / "nowhere"))
+
+
+# Real names
+
+
+@pytest.mark.realdata
+def test_real_barcodes_training_helps(realdata):
+    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
+    some = pd.Series(names.gtin.unique()).sample(1200, random_state=1)
+    run = fit_similarity(names[names.gtin.isin(some)], dimensions=128, epochs=4)
+    test = run.metrics[run.metrics.split == "test"].set_index(["model", "metric"])
+    assert test.value["tfidf", "recall@10"] > 0.8, "the baseline itself is broken"
+    assert test.value["static_ngram", "mrr_gain"] > 0
+
+
+@pytest.mark.realdata
+def test_real_names_of_one_barcode_rarely_conflict(realdata):
+    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
+    pairs = make_pairs(names[names.gtin.isin(pd.Series(names.gtin.unique()).sample(1500, random_state=2))], limit=2)
+    said = [(make_attributes(a), make_attributes(b)) for a, b in zip(pairs.name_a, pairs.name_b, strict=True)]
+    assert np.mean([bool(find_conflicts(a, b)) for a, b in said]) < 0.12
+    negatives = make_hard_negatives(pairs)
+    told = [bool(find_conflicts(make_attributes(a), make_attributes(n))) for a, n in zip(negatives.anchor, negatives.negative, strict=True)]
+    assert np.mean(told) > 0.1
