@@ -9,7 +9,7 @@ import sys
 def test_the_python_in_readme_runs_offline_in_an_empty_folder(root, tmp_path):
     "What README shows prints what README says, in a folder that holds nothing, with no way to the network."
     text = (root / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"```python\n(.*?)```\n+((?:(?: {4}.*)?\n)*)", text, re.S)
+    shown = re.search(r"```python\n(.*?)```\n+((?:(?: {4}[^\n]*)?\n)*)", text, re.S)
     code, printed = shown[1], re.sub(r"^ {4}", "", shown[2], flags=re.M).split()
     assert len([line for line in code.splitlines() if line.strip()]) <= 8 and printed
     no_network = "import socket\ndef _refuse(*_, **__): raise OSError('README goes to the network')\nsocket.socket.connect = socket.getaddrinfo = _refuse\n"

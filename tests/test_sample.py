@@ -17,7 +17,7 @@ from lxml import etree
 from grocery.errors import GroceryError, SourceError
 from grocery.sample import market as m
 from grocery.sample.layouts import LAYOUTS
-from grocery.sample.prices import _effect_factors, make_book, make_effects, make_stores
+from grocery.sample.prices import MEANINGS, make_book, make_effects, make_factors, make_stores
 from grocery.sample.products import CHAINS, add_check_digit, make_items, make_products
 
 DAYS, PRODUCTS = 16, 120
@@ -263,7 +263,7 @@ def test_promotions_stand_in_the_files_with_their_codes(texts, truth):
         if row.meaning == "second_unit_price":
             assert float(fact(fields[key], "MinQty")) == (1 if row.chain_id == CHAINS[0].chain_id else 2)
             assert "השני ב-" in row.description
-    assert set(truth["promotions"]["meaning"]) == set(m.make_promotions.__globals__["MEANINGS"])
+    assert set(truth["promotions"]["meaning"]) == set(MEANINGS)
 
 
 def test_stores_files_name_the_stores(texts, truth):
@@ -326,7 +326,7 @@ def test_the_default_market_has_the_size_it_promises():
 def test_a_holiday_and_a_season_are_in_the_prices():
     products, start, days = make_products(200), date(2026, 4, 2), 90
     effects = make_effects(products, start, days)
-    factors = _effect_factors(products, effects, start, days)
+    factors = make_factors(products, effects, start, days)
     stores, items = make_stores(), make_items(products)
     book = make_book(CHAINS[2], products, items, stores, factors, np.zeros((3, days), bool), start, 7)
     dairy = np.flatnonzero(book.items["category"].eq("dairy"))

@@ -143,14 +143,14 @@ def _iterate(text: str, tag: str, recover: bool):
         element.clear()
     yield events.root
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #90c8dc78
+# %% ../../nbs/lib/14_feeds.parse.ipynb #74945077
 def _take(text: str, kind: str, tag: str, recover: bool) -> tuple[list[dict], object]:
     "Read all records; returns them and what is left of the tree."
     read = _promotion if kind == "Promo" else _flat
     records, context, parent, root = [], {}, None, None
     for element in _iterate(text, tag, recover):
         root = element
-        if element.getparent() is None:
+        if element is None or element.getparent() is None:
             break
         if kind == "Stores" and element.getparent() is not parent:
             parent = element.getparent()
