@@ -44,15 +44,15 @@ def _top(
 ) -> None:
     pass
 
-# %% ../nbs/lib/95_cli.ipynb #8e8c2cbf
+# %% ../nbs/lib/95_cli.ipynb #9b94b04d
 def _progress(label: str) -> Callable[[int, int], None]:
-    "Make a callback (done, all): a bar on a terminal, a plain line at every tenth elsewhere."
+    "Make a callback (done, all): a bar on a terminal, a plain line at every tenth elsewhere, if it is long."
     if sys.stderr.isatty():
         return _bar(label)
     shown = [-1]
 
     def line(done: int, total: int) -> None:
-        if (tenth := done * 10 // max(total, 1)) != shown[0]:
+        if total >= 20 and (tenth := done * 10 // total) != shown[0]:
             shown[0] = tenth
             print(f"{label}: {done} of {total}", file=sys.stderr)
 

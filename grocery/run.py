@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['JOB', 'Step', 'find_pipelines', 'read_parameters', 'type_parameter', 'check_parameters', 'Place', 'find_place',
-           'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'StepResult',
-           'run_pipeline', 'JobResult', 'run_all']
+           'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'say_line',
+           'StepResult', 'run_pipeline', 'JobResult', 'run_all']
 
-# %% ../nbs/lib/90_run.ipynb #2f3158fc
+# %% ../nbs/lib/90_run.ipynb #ff53ae60
 import ast
 import hashlib
 import json
@@ -22,6 +22,8 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
 
 import grocery
 from .errors import PipelineError, SourceError, choose, need
@@ -189,7 +191,7 @@ def find_place(
     lake = str(lake or (settings.lake if source == "sample" else settings.data_dir / "lakes" / name))
     return Place(name, path, truth, lake, day, Path(settings.reports_dir) / str(day) / name)
 
-# %% ../nbs/lib/90_run.ipynb #495ad4dc
+# %% ../nbs/lib/90_run.ipynb #da18667e
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -197,7 +199,7 @@ def _hash(text: str) -> str:
 def _prepare(place: Place, settings: Settings) -> None:
     "Make the sample market where it is asked for and not there yet."
     if place.name == "sample":
-        from grocery.sample import make_sample_market
+        from grocery.sample.market import make_sample_market
 
         make_sample_market(place.source.parent, seed=settings.seed)
 
@@ -350,7 +352,14 @@ def _forget(place: Place, step: str) -> None:
     for path in [_stamp_path(place, step), *(place.folder / name for name in stamp.get("files", []))]:
         path.unlink(missing_ok=True)
 
-# %% ../nbs/lib/90_run.ipynb #f14e7378
+# %% ../nbs/lib/90_run.ipynb #48ca3f4a
+def say_line(
+    text: str,  # one line
+) -> None:
+    "Print a line of progress to standard error."
+    print(text, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class StepResult:
     "How one pipeline ended."
@@ -409,7 +418,7 @@ def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[st
     part.write_text(json.dumps(stamp | {"run_id": run_id, "seconds": round(seconds, 2)}, indent=1), encoding="utf-8")
     part.replace(path)
 
-# %% ../nbs/lib/90_run.ipynb #3676436a
+# %% ../nbs/lib/90_run.ipynb #7dd78cca
 def run_pipeline(
     name: str,  # which: "42_baskets"
     *,
@@ -417,7 +426,7 @@ def run_pipeline(
     settings: Settings | None = None,  # None reads them
     day: date | None = None,  # Israel date; None is today
     folder: Path | str | None = None,  # where the notebooks are; None means this checkout's
-    say: Callable[[str], None] = print,  # where plain lines of progress go
+    say: Callable[[str], None] = say_line,  # where plain lines of progress go
 ) -> StepResult:
     "Run one pipeline now, whether or not it was done before; raise PipelineError when it fails."
     parameters, settings = dict(parameters or {}), settings or read_settings()
@@ -435,7 +444,7 @@ def run_pipeline(
     say(f"{name} done in {result.seconds:.0f} s: {result.notebook}")
     return result
 
-# %% ../nbs/lib/90_run.ipynb #7b0285f9
+# %% ../nbs/lib/90_run.ipynb #e01d8477
 @dataclass(frozen=True)
 class JobResult:
     "How the whole job ended."
@@ -448,6 +457,15 @@ class JobResult:
     def report(self) -> Path | None:  # the HTML page; None when it was not made
         "Name the report."
         return next((f for s in self.steps for f in s.files if f.name == "report.html"), None)
+
+    @property
+    def loss_share(self) -> float:  # 0 to 1
+        "Compute the share of rows or of files that were lost, whichever is larger, over everything in the lake."
+        table = self.place.out / "ingest_chains.parquet"
+        if not table.is_file():
+            return 0.0
+        sums = pq.read_table(table).to_pandas()[["rejected", "rows_in", "incomplete_files", "files"]].sum()
+        return float(max(sums["rejected"] / max(sums["rows_in"], 1), sums["incomplete_files"] / max(sums["files"], 1)))
 
 # %% ../nbs/lib/90_run.ipynb #a5543749
 def _check_job(pipelines: dict[str, Path], parameters: Mapping[str, object], steps: tuple[Step, ...]) -> None:
@@ -474,7 +492,7 @@ def _run_or_skip(
         return StepResult(step.name, "skipped", kept, stamp.get("run_id", ""), files, fingerprint=mark)
     return _run_step(notebook, values, place, settings, mark)
 
-# %% ../nbs/lib/90_run.ipynb #937e260b
+# %% ../nbs/lib/90_run.ipynb #88c875cf
 def run_all(
     *,
     parameters: Mapping[str, object] | None = None,  # `source`, `lake`, and any parameter that a pipeline declares
@@ -483,7 +501,7 @@ def run_all(
     force: bool = False,  # repeat what is already done
     folder: Path | str | None = None,  # where the notebooks are; None means this checkout's
     steps: tuple[Step, ...] = JOB,  # what to run, in order
-    say: Callable[[str], None] = print,  # where plain lines of progress go
+    say: Callable[[str], None] = say_line,  # where plain lines of progress go
 ) -> JobResult:
     "Run the whole job on a source, without repeating what is done; raise PipelineError at the end if a step failed."
     began, given, settings = time.perf_counter(), dict(parameters or {}), settings or read_settings()

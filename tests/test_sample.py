@@ -221,7 +221,7 @@ def test_traps_are_counted_exactly(texts, truth):
             "missing_price": prices.count(""),
             "missing_code": codes.count(""),
             "bad_code": sum(bool(re.search(r"[^0-9]", code)) for code in codes),
-            "bad_date": whens.count(m.BAD_DATE),
+            "bad_update": whens.count(m.BAD_DATE),
             "exact_duplicate": len(records) - len(set(records)),
             "placeholder_price": prices.count("99999.00"),
             "penny_price": prices.count("0.01"),

@@ -6,12 +6,13 @@
 __all__ = ['MAX_LINES', 'STRAY', 'NULS', 'DELIMITERS', 'RECORD_FIELDS', 'KEY_FIELDS', 'MAPPINGS', 'DELIMITERS_TRIED',
            'MalformedRow', 'Mapping', 'find_mapping', 'CsvRows', 'parse_csv']
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #7cd8127a
+# %% ../../nbs/lib/16_feeds.table.ipynb #16c6e0d2
 import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 from ..errors import choose
 from .names import ISRAEL
@@ -37,26 +38,29 @@ def _split_lines(text: str) -> list[str]:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.split("\n")
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #57e390f5
-def _split(line: str, delimiter: str) -> list[str] | None:
-    "Split a record strictly by the rules; None if it breaks them."
+# %% ../../nbs/lib/16_feeds.table.ipynb #6398da5b
+def _split(line: str, delimiter: str) -> tuple[list[str] | None, bool]:
+    "Split a record strictly by the rules: fields, or None if it breaks them, and whether a quote is open at its end."
     if '"' not in line:
-        return line.split(delimiter)
+        return line.split(delimiter), False
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True))
-    except (csv.Error, StopIteration):
-        return None
+        return next(csv.reader([line], delimiter=delimiter, strict=True)), False
+    except (csv.Error, StopIteration) as error:
+        return None, "end of data" in str(error)
+
+
+@lru_cache
+def _field_pattern(delimiter: str) -> re.Pattern:
+    "Match one field: quoted up to a quote before a delimiter, or anything up to a delimiter."
+    d = re.escape(delimiter)
+    return re.compile(rf'"((?:[^"]|"(?!{d}|\Z))*)"(?={d}|\Z)|([^{d}]*)', re.DOTALL)
 
 
 def _split_loosely(line: str, delimiter: str) -> list[str]:
     "Split a line in which quotes do not match: a quote opens at the start of a field and closes before a delimiter."
-    field_at = re.compile(
-        rf'"((?:[^"]|"(?!{re.escape(delimiter)}|\Z))*)"(?={re.escape(delimiter)}|\Z)|([^{re.escape(delimiter)}]*)',
-        re.DOTALL,
-    )
     fields, position = [], 0
     while position <= len(line):
-        match = field_at.match(line, position)
+        match = _field_pattern(delimiter).match(line, position)
         fields.append((match[2] if match[1] is None else match[1]).replace('""', '"'))
         position = match.end() + 1
     return _drop_opening_quotes(fields)
@@ -66,22 +70,24 @@ def _drop_opening_quotes(fields: list[str]) -> list[str]:
     "Drop a quote that opens a field and has no partner."
     return [f[1:] if f[:1] == '"' and f.count('"') == 1 else f for f in fields]
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #128ab8d5
+# %% ../../nbs/lib/16_feeds.table.ipynb #13410a14
 MAX_LINES = 50  # lines one record may span
 
 
 def _join(lines: list[str], start: int, delimiter: str, width: int) -> tuple[list[str] | None, int]:
     "Join a line with those after it to one record: fields, or None, and the number of the next line."
-    text = lines[start]
+    text, is_whole = lines[start], len(_split_loosely(lines[start], delimiter)) == width
     for n in range(start + 1, min(start + MAX_LINES, len(lines))):
-        own = _split(lines[n], delimiter)
-        if width > 1 and own is not None and len(own) == width:
+        own = _split(lines[n], delimiter)[0] or (_split_loosely(lines[n], delimiter) if is_whole else [])
+        if width > 1 and len(own) == width:
             break
         text += "\n" + lines[n]
         if '"' in lines[n]:
-            fields = _split(text, delimiter)
-            if fields is not None:
-                return (fields, n + 1) if len(fields) == width else (None, start + 1)
+            fields, is_open = _split(text, delimiter)
+            if fields is not None and len(fields) == width:
+                return fields, n + 1
+            if not is_open:
+                break
     return None, start + 1
 
 # %% ../../nbs/lib/16_feeds.table.ipynb #d76a1744
@@ -132,7 +138,7 @@ class MalformedRow:
     raw: str  # its own text
     why: str
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #90fbd644
+# %% ../../nbs/lib/16_feeds.table.ipynb #c11dd181
 def _read_rows(
     lines: list[str], start: int, header: list[str], names: list[str], delimiter: str
 ) -> Iterator[tuple[list[str] | None, str, str]]:
@@ -149,8 +155,8 @@ def _read_rows(
                 yield None, lines[begin], "NUL bytes only"
                 continue
             lines[begin] = line
-        fields = _split(line, delimiter)
-        if fields is None:
+        fields, is_open = _split(line, delimiter)
+        if is_open:
             fields, n = _join(lines, begin, delimiter, width)
             unclosed = fields is None
         if fields is None:
@@ -319,13 +325,13 @@ class _Header:
     mapping: Mapping
     name: str  # of the mapping
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #f5c95f92
+# %% ../../nbs/lib/16_feeds.table.ipynb #94316cd6
 def _find_header(lines: list[str], mapping: str | None, file_name: str) -> _Header | None:
     "Find the header, the delimiter and the mapping."
     first = [(n, line) for n, line in enumerate(lines[:20]) if line.strip()]
     for n, line in first:
         for delimiter in DELIMITERS_TRIED:
-            fields = _split(line.replace("\0", ""), delimiter) or []
+            fields = _split(line.replace("\0", ""), delimiter)[0] or []
             name = (
                 mapping
                 if mapping and _score(_tidy(fields), MAPPINGS[mapping]) >= 0.4
@@ -336,7 +342,7 @@ def _find_header(lines: list[str], mapping: str | None, file_name: str) -> _Head
             if name:
                 return _Header(n, fields, delimiter, MAPPINGS[name], name)
     for delimiter in DELIMITERS_TRIED if mapping and first else ():
-        fields, columns = _split(first[0][1], delimiter) or [], MAPPINGS[mapping].columns
+        fields, columns = _split(first[0][1], delimiter)[0] or [], MAPPINGS[mapping].columns
         if len(fields) == len(columns) and _fits(fields, list(columns.values())):
             return _Header(-1, list(columns), delimiter, MAPPINGS[mapping], mapping)
     return None

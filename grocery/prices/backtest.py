@@ -6,7 +6,7 @@
 __all__ = ['score_mase', 'score_pinball', 'score_forecasts', 'Backtest', 'find_champion', 'score_backtest', 'fit_params',
            'forecast_champions']
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #ff8286e4
+# %% ../../nbs/lib/45_prices.backtest.ipynb #d56814dc
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from ..errors import need
 from .features import SeriesSet
 from grocery.prices.forecast import (
     BASELINES,
+    MIN_HISTORY,
     MODELS,
     add_intervals,
     fit_intervals,
@@ -178,7 +179,7 @@ def fit_params(
     study.optimize(loss, n_trials=trials)
     return study.best_params
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #91056da4
+# %% ../../nbs/lib/45_prices.backtest.ipynb #64baf140
 def forecast_champions(
     series: SeriesSet,  # the whole history
     backtest: Backtest,  # from `score_backtest` on the same series
@@ -186,10 +187,10 @@ def forecast_champions(
     horizon: int = 14,  # days ahead, as in the backtest
     history_days: int = 28,  # how many past days to put before the forecast
     **settings,  # promotions, params, seed
-) -> pd.DataFrame:  # series_id, label, level, model, kind ("history" or "forecast"), day, mean, low, high
+) -> pd.DataFrame:  # series_id, label, level, model, kind ("history" or "forecast"), day, mean, low, high; empty where the history is too short
     "Forecast every series with the champion of its level, after its recent past."
     out = []
-    for level in series.about["level"].unique():
+    for level in series.about["level"].unique() if len(series.values) >= MIN_HISTORY else ():
         part, model = series.at(level), backtest.chosen.get(level, "last_value")
         past = backtest.forecasts
         past = past[(past["level"] == level) & (past["model"] == model)] if len(past) else None

@@ -6,7 +6,7 @@
 __all__ = ['LINE', 'read_baskets', 'find_candidates', 'make_cover', 'PricedBaskets', 'price_baskets', 'make_shelf', 'make_lines',
            'price_user_basket']
 
-# %% ../../nbs/lib/42_prices.basket.ipynb #87e52a43
+# %% ../../nbs/lib/42_prices.basket.ipynb #c45e2f83
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import GroceryError, choose
+from ..store.lake import Lake
 from ..tables import UNITS
 from ..text import fold
 
@@ -286,9 +287,9 @@ def price_baskets(
     )
     return PricedBaskets(by.drop(columns="order").reset_index(drop=True), chosen)
 
-# %% ../../nbs/lib/42_prices.basket.ipynb #88e88e53
+# %% ../../nbs/lib/42_prices.basket.ipynb #0900a662
 def make_shelf(
-    lake,  # what `grocery.store.lake.open_lake` gives; opened with `as_of` it shows that moment's prices
+    lake: Lake,  # an open lake; opened with `as_of` it shows that moment's prices
 ) -> pd.DataFrame:  # one row per (chain_id, store_id, item_code) on sale, with name, pack and category
     "Read what is on sale, with each item's category where its product has one."
     query = """SELECT p.chain_id, p.store_id, p.item_code, p.gtin, p.item_name, p.quantity, p.unit, p.is_weighted,
@@ -317,7 +318,7 @@ def make_lines(
 
 def price_user_basket(
     wants: Iterable,  # texts or (text, quantity, unit)
-    source,  # a shelf (as `make_shelf`) or an open lake
+    source: pd.DataFrame | Lake,  # a shelf (as `make_shelf`) or an open lake
     *,
     min_coverage: float = 0.8,  # share of lines a store must have to be compared
 ) -> PricedBaskets:  # as `price_baskets`

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ISRAEL', 'SERIES', 'make_noons', 'find_days', 'make_daily', 'find_moves', 'make_interval', 'score_levels',
-           'score_freshness', 'plot_label']
+           'score_freshness', 'add_names', 'read_history', 'find_lake_moves', 'score_lake_levels', 'find_gaps',
+           'plot_label']
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #b22c7c86
+# %% ../../nbs/lib/40_prices.metrics.ipynb #613d4bb4
 from collections.abc import Iterable
 from datetime import date
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import GroceryError, need
+from ..store.lake import Lake
 
 # %% ../../nbs/lib/40_prices.metrics.ipynb #7d00841e
 ISRAEL = "Asia/Jerusalem"
@@ -173,7 +175,92 @@ def score_freshness(
     chains["age_hours"] = (now - chains["newest_at"]).dt.total_seconds() / 3600
     return chains.sort_values(["age_hours", "chain_id"])[columns].reset_index(drop=True)
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #5154585e
+# %% ../../nbs/lib/40_prices.metrics.ipynb #7353e3b7
+def add_names(
+    frame: pd.DataFrame,  # any rows with chain_id, and store_id or item_code where names of those are wanted
+    lake: Lake,  # where stores and items are named
+) -> (
+    pd.DataFrame
+):  # with chain_name; with store_name, city and item_name where the keys are there; the code where there is no name
+    "Put names beside codes."
+    stores = lake.read("stores").to_pandas()
+    chains = stores.dropna(subset=["chain_name"]).drop_duplicates("chain_id")[["chain_id", "chain_name"]]
+    named = frame.merge(chains, on="chain_id", how="left")
+    named["chain_name"] = named["chain_name"].fillna(named["chain_id"])
+    if "store_id" in frame:
+        named = named.merge(
+            stores[["chain_id", "store_id", "store_name", "city"]], on=["chain_id", "store_id"], how="left"
+        )
+        named["store_name"] = named["store_name"].fillna(named["store_id"])
+    if "item_code" in frame and "item_name" not in frame:
+        items = lake.sql("SELECT chain_id, item_code, item_name FROM items").to_pandas()
+        named = named.merge(items, on=["chain_id", "item_code"], how="left")
+        named["item_name"] = named["item_name"].fillna(named["item_code"])
+    return named
+
+# %% ../../nbs/lib/40_prices.metrics.ipynb #fc03c9ac
+def read_history(
+    lake: Lake,  # an open lake
+    since: date | str | None = None,  # Israel date: stretches that ended before it are left out; None means all
+) -> tuple[pd.DataFrame, pd.DatetimeIndex]:  # the price history, and the Israel days it covers (from `since` on)
+    "Read the price history and the days it covers."
+    begin = (
+        ""
+        if since is None
+        else f" WHERE valid_to IS NULL OR valid_to > TIMESTAMPTZ '{pd.Timestamp(since).tz_localize(ISRAEL).isoformat()}'"
+    )
+    prices = lake.sql(
+        f"SELECT chain_id, store_id, item_code, CAST(price_ils AS DOUBLE) AS price_ils, valid_from, valid_to FROM prices{begin}"
+    ).to_pandas()
+    heard = lake.sql("SELECT max(published_at) AS at FROM files").to_pandas()["at"].iloc[0]
+    heard = None if pd.isna(heard) else pd.Timestamp(heard)
+    if heard is not None and lake.as_of is not None:
+        heard = min(heard, pd.Timestamp(lake.as_of))
+    days = find_days(prices, heard)
+    return prices.sort_values([*SERIES, "valid_from"], ignore_index=True), days if since is None else days[
+        days >= pd.Timestamp(since)
+    ]
+
+# %% ../../nbs/lib/40_prices.metrics.ipynb #a02a1ccf
+def find_lake_moves(
+    lake: Lake,  # an open lake; opened with `as_of` it ends at that moment
+    days: int = 28,  # how far back to compare
+    *,
+    limit: int | None = 50,  # how many moves to keep
+) -> pd.DataFrame:  # as `find_moves`, with since, until, chain_name and item_name; empty where the history has one day
+    "Find the biggest moves of the last weeks in a lake."
+    _, covered = read_history(lake)
+    since, until = (covered[max(0, len(covered) - 1 - days)], covered[-1]) if len(covered) else (pd.NaT, pd.NaT)
+    prices, _ = read_history(lake, since if len(covered) else None)
+    moves = (
+        find_moves(prices, since, until, limit=limit)
+        if len(covered) > 1
+        else find_moves(prices, "2026-01-01", "2026-01-01")
+    )
+    return add_names(moves.assign(since=since, until=until), lake)
+
+
+def score_lake_levels(
+    lake: Lake,  # an open lake
+    *,
+    seed: int = 7,
+) -> pd.DataFrame:  # as `score_levels`, with chain_name; empty where no barcode is sold by two chains
+    "Compare the chains of a lake on the products they share."
+    shelf = lake.sql(
+        "SELECT chain_id, store_id, gtin, CAST(price_ils AS DOUBLE) AS price_ils FROM prices_now WHERE gtin IS NOT NULL AND price_ils > 0 ORDER BY ALL"
+    )
+    return add_names(score_levels(shelf.to_pandas(), seed=seed), lake)
+
+# %% ../../nbs/lib/40_prices.metrics.ipynb #d9671f47
+def find_gaps(
+    tables: dict[str, tuple[pd.DataFrame, str]],  # name -> (rows, why there may be none)
+) -> pd.DataFrame:  # table, note: one row for each table that is empty
+    "Say which results are missing and why."
+    return pd.DataFrame(
+        [(name, why) for name, (rows, why) in tables.items() if rows.empty], columns=["table", "note"]
+    ).astype(str)
+
+# %% ../../nbs/lib/40_prices.metrics.ipynb #3501db9f
 def plot_label(
     text: str,  # any text, Hebrew, English or both
 ) -> str:  # the same letters in the order in which a left-to-right plot shows them right

@@ -26,7 +26,7 @@ from .pairs import make_hard_negatives, make_pairs, make_split, read_lines, read
 from .search import METRICS
 from ..store.lake import open_lake
 
-# %% ../../nbs/lib/36_products.classify.ipynb #90d74bfe
+# %% ../../nbs/lib/36_products.classify.ipynb #771fff58
 LABELS = ["product_id", "item_name", "category"]
 
 
@@ -76,6 +76,7 @@ def split_labels(
     min_products: int = 5,  # a category with fewer products cannot be learned and judged; it is left out
 ) -> pd.DataFrame:  # with `split`; names that stand in an earlier part are gone from later ones
     "Part labels by product, without a name that stands in two parts."
+    labels = make_labels(labels)
     products = labels.groupby("category").product_id.nunique()
     kept = labels[labels.category.isin(products[products >= min_products].index)]
     kept = kept.assign(split=make_split(kept.product_id, seed), text=kept.item_name.map(fold_name))

@@ -6,7 +6,7 @@
 __all__ = ['VERSION', 'ISRAEL', 'TRAPS', 'UNKNOWN_WORDS', 'EXTRAS', 'BAD_DATE', 'TRUTH', 'Desk', 'Shelf', 'Forms',
            'read_manifest', 'make_sample_market', 'read_truth', 'make_labels']
 
-# %% ../../nbs/lib/09_sample.market.ipynb #1497e0e9
+# %% ../../nbs/lib/09_sample.market.ipynb #ab3895fb
 import json
 import os
 import shutil
@@ -39,9 +39,9 @@ from grocery.sample.prices import (
     EVENT_COLUMNS,
     PROMOTION_COLUMNS,
     Book,
-    _effect_factors,
     make_book,
     make_effects,
+    make_factors,
     make_promotions,
     make_stores,
 )
@@ -473,13 +473,13 @@ def _plan_losses(stores: pd.DataFrame, start: date, days: int, seed: int) -> tup
         events.append((kind, chain.chain_id, store_id, None, when, when, None, None))
     return plans, events
 
-# %% ../../nbs/lib/09_sample.market.ipynb #26f7246c
+# %% ../../nbs/lib/09_sample.market.ipynb #64dc24b2
 def _write_market(folder: Path, asked: dict, progress: Callable[[int, int], None] | None) -> None:
     "Write a whole market into an empty folder."
     seed, days, start = asked["seed"], asked["days"], date.fromisoformat(asked["start_day"])
     products, stores = make_products(asked["products"], seed), make_stores(asked["stores_per_chain"], seed)
     items, effects = make_items(products, seed), make_effects(products, start, days)
-    factors = _effect_factors(products, effects, start, days)
+    factors = make_factors(products, effects, start, days)
     plans, losses = _plan_losses(stores, start, days, seed)
     desks, promotions = [], []
     for done, chain in enumerate(CHAINS):
@@ -516,10 +516,10 @@ def _check_market(folder: Path, asked: dict) -> bool:
         raise SourceError(f"{folder} is not empty and holds no sample market. Name a folder that is new or empty.")
     return made.items() >= asked.items()
 
-# %% ../../nbs/lib/09_sample.market.ipynb #e1e09dd4
+# %% ../../nbs/lib/09_sample.market.ipynb #36b4c96b
 def _asked(seed: int, days: int, stores_per_chain: int, products: int, end_day: date) -> dict:
     "Check the parameters and write them as the manifest has them."
-    ranges = dict(days=(days, 1, 3660), stores_per_chain=(stores_per_chain, 1, 100), products=(products, 28, 2000))
+    ranges = dict(days=(days, 1, 3660), stores_per_chain=(stores_per_chain, 1, 100), products=(products, 28, 600))
     for name, (value, least, most) in ranges.items():
         if not least <= value <= most:
             raise SourceError(f"Sample market: {name} is {value}; allowed: {least} to {most}.")
@@ -527,14 +527,14 @@ def _asked(seed: int, days: int, stores_per_chain: int, products: int, end_day: 
     asked = dict(version=VERSION, seed=seed, days=days, stores_per_chain=stores_per_chain, products=products)
     return asked | dict(start_day=start.isoformat(), end_day=end_day.isoformat())
 
-# %% ../../nbs/lib/09_sample.market.ipynb #62b93ae7
+# %% ../../nbs/lib/09_sample.market.ipynb #92f00ec6
 def make_sample_market(
     folder: Path,  # where the market shall stand: new, empty, or an older sample market
     *,
     seed: int = 7,  # another seed is another market
     days: int = 90,  # days of files, the last one is end_day
     stores_per_chain: int = 3,  # 1 to 100
-    products: int = 360,  # 28 to 2000; what the families can make is the limit, about 1100
+    products: int = 360,  # 28 to 600, what the families can make
     end_day: date = date(2026, 6, 30),  # the last day, in Israel
     progress: Callable[[int, int], None] | None = None,  # called with (chains done, chains in all)
 ) -> Path:  # the folder: feeds/<chain>/… and truth/*.parquet

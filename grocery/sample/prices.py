@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CITIES', 'STREETS', 'SEASONS', 'HOLIDAYS', 'HOLIDAY_FACTORS', 'MARKET_DAYS', 'MARKET_FACTOR', 'EVENT_COLUMNS',
-           'MEANINGS', 'PROMOTION_COLUMNS', 'make_stores', 'make_effects', 'end_price', 'Book', 'make_book',
-           'make_promotions']
+           'MEANINGS', 'PROMOTION_COLUMNS', 'make_stores', 'make_effects', 'make_factors', 'end_price', 'Book',
+           'make_book', 'make_promotions']
 
 # %% ../../nbs/lib/06_sample.prices.ipynb #e347ab5c
 from dataclasses import dataclass
@@ -106,9 +106,14 @@ def make_effects(
         rows += [(p, k, since, min(until, end), f) for p, k, since, until, f in _holiday_rows(product, start, end)]
     return pd.DataFrame(rows, columns=["product_id", "kind", "starts_on", "ends_on", "factor"])
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #a8d5615f
-def _effect_factors(products: pd.DataFrame, effects: pd.DataFrame, start: date, days: int) -> np.ndarray:
-    "Multiply the effects out: one row a product, one column a day."
+# %% ../../nbs/lib/06_sample.prices.ipynb #e12ec7f0
+def make_factors(
+    products: pd.DataFrame,  # from make_products
+    effects: pd.DataFrame,  # from make_effects
+    start: date,  # first day
+    days: int,  # number of days
+) -> np.ndarray:  # one row a product, one column a day
+    "Multiply the effects out."
     factors, place = np.ones((len(products), days)), {p: i for i, p in enumerate(products["product_id"])}
     for row in effects.itertuples():
         first, last = (row.starts_on - start).days, (row.ends_on - start).days
@@ -325,7 +330,7 @@ def _terms(meaning: str, price: float, name: str, rng: np.random.Generator) -> d
         )
     return dict(min_qty=1, price_ils=less, description=f'{name} ב-{less:.2f} ש"ח')
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #b3fc11e0
+# %% ../../nbs/lib/06_sample.prices.ipynb #6c9a9954
 def _deal(book: Book, day: int, first: date, rng: np.random.Generator) -> dict:
     "Draw one promotion that begins on `day`: sisters of one family, one meaning, one to three weeks."
     items = book.items
@@ -335,14 +340,14 @@ def _deal(book: Book, day: int, first: date, rng: np.random.Generator) -> dict:
     codes = sisters["item_code"].head(int(rng.integers(1, 5))).tolist()
     meaning = MEANINGS[rng.choice(6, p=[0.3, 0.24, 0.16, 0.12, 0.1, 0.08])]
     if meaning == "gift":
-        codes = [*codes, items["item_code"].iloc[rng.integers(len(items))]]
+        others = items.loc[~items["item_code"].isin(codes), "item_code"]
+        codes = [*codes, others.iloc[rng.integers(len(others))]]
     place = items.index[items["item_code"].eq(codes[0])][0]
     name = " ".join(filter(None, [lead["core"], lead["brand"]]))
     terms = dict(price_ils=None, percent=None, min_purchase_ils=None)
     terms |= _terms(meaning, book.shelf[0, place, min(max(day, 0), book.shelf.shape[2] - 1)], name, rng)
     since, until = first + timedelta(day), first + timedelta(day + int(rng.integers(6, 22)))
     dates = dict(starts_on=since, ends_on=until, updated_on=since - timedelta(int(rng.integers(0, 3))))
-    codes = list(dict.fromkeys(codes))
     return dict(item_codes=codes, meaning=meaning, club_only=bool(rng.random() < 0.15)) | terms | dates
 
 # %% ../../nbs/lib/06_sample.prices.ipynb #28fdae17

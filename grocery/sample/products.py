@@ -39,8 +39,8 @@ CATEGORIES = {
     "pharmacy": "פארם וטיפוח",
 }
 
-# %% ../../nbs/lib/05_sample.products.ipynb #0269ed71
-FAMILIES = """
+# %% ../../nbs/lib/05_sample.products.ipynb #7f578bca
+_FRESH = """
 dairy|milk|חלב|Milk|נועמית מרעון|_|1% 3%|1000ml=6.2 2000ml=11.9
 dairy|milk|חלב דל לקטוז|Lactose Free Milk|נועמית מרעון|_|2% 3%|1000ml=8.4
 dairy|plant_milk|משקה סויה|Soy Drink|סויון|_,וניל:Vanilla,שוקולד:Chocolate|_|1000ml=11.9
@@ -85,8 +85,12 @@ deli|olives|זיתים ירוקים|Green Olives|זיתון|_,מגולענים:P
 frozen|vegetables|אפונה קפואה|Frozen Peas|כפורית|_,גמדית:Petite|_|400g=11.9 800g=19.9
 frozen|pizza|פיצה קפואה|Frozen Pizza|כפורית תנורון|גבינה:Cheese,זיתים:Olives|_|400g=21.9 3x400g=49.9
 frozen|schnitzel|שניצל עוף|Chicken Schnitzel|כפורית עופון|_,תירס:Corn|_|700g=34.9 1500g=59.9
-frozen|ice_cream|גלידה|Ice Cream|שלגון קרחית|וניל:Vanilla,שוקולד:Chocolate,תות:Strawberry|_|500ml=17.9 1400ml=27.9
+frozen|ice_cream|גלידה|Ice Cream|שלגולית קרחית|וניל:Vanilla,שוקולד:Chocolate,תות:Strawberry|_|500ml=17.9 1400ml=27.9
 frozen|pastry|בורקס|Burekas|תנורון|גבינה:Cheese,תפוח אדמה:Potato|_|800g=26.9
+"""
+
+# %% ../../nbs/lib/05_sample.products.ipynb #ee30e135
+_DRY = """
 drinks|water|מים מינרליים|Mineral Water|מעיינון|_|_|1500ml=4.5 6x1500ml=13.9 500ml=3.2
 drinks|soda|משקה קולה|Cola|תססון קוליה|_,זירו:Zero|_|330ml=4.2 1500ml=7.9 6x1500ml=39.9
 drinks|soda|משקה לימון|Lemon Drink|תססון|_,ללא סוכר:Sugar Free|_|500ml=5.2 1500ml=8.4
@@ -98,9 +102,9 @@ drinks|coffee|קפה טורקי|Turkish Coffee|קפיון הילית|_,הל:Card
 drinks|tea|תה|Tea|עלעלון|_,נענע:Mint,קמומיל:Chamomile|_|25pc=11.9 100pc=29.9
 snacks|puffs|חטיף בוטנים|Peanut Snack|פיצוחית נשנשון|_,נוגט:Nougat|_|80g=4.9 250g=12.9
 snacks|chips|צ'יפס|Potato Chips|פריכון תפוחון|_,ברביקיו:Barbecue,שמנת בצל:Sour Cream|_|50g=4.4 200g=12.9
-snacks|chocolate|שוקולד|Chocolate|קקאון מתקן|חלב:Milk,מריר:Dark,לבן:White|60% 72%|100g=7.9
-snacks|biscuits|ביסקוויט|Biscuits|אפיון מתקן|_,שוקולד:Chocolate,וניל:Vanilla|_|200g=6.9 500g=12.9
-snacks|wafers|ופלים|Wafers|מתקן אפיון|וניל:Vanilla,לימון:Lemon,אגוזים:Hazelnut|_|200g=8.4
+snacks|chocolate|שוקולד|Chocolate|קקאון ממתקון|חלב:Milk,מריר:Dark,לבן:White|60% 72%|100g=7.9
+snacks|biscuits|ביסקוויט|Biscuits|אפיון ממתקון|_,שוקולד:Chocolate,וניל:Vanilla|_|200g=6.9 500g=12.9
+snacks|wafers|ופלים|Wafers|ממתקון אפיון|וניל:Vanilla,לימון:Lemon,אגוזים:Hazelnut|_|200g=8.4
 snacks|nuts|שקדים|Almonds|פיצוחית|טבעי:Natural,קלוי:Roasted|_|200g=19.9 500g=44.9
 snacks|gum|מסטיק|Chewing Gum|לעיסון|נענע:Mint,תות:Strawberry|_|10pc=5.9 46pc=14.9
 breakfast|cereal|כריות דגנים|Filled Cereal|בוקרית|נוגט:Nougat,וניל:Vanilla|_|375g=17.9 750g=29.9
@@ -113,7 +117,7 @@ breakfast|honey|דבש|Honey|כוורון|_,פרחי בר:Wildflower|_|350g=22.9
 pantry|pasta|פסטה|Pasta|בצקון דורומית|פנה:Penne,ספגטי:Spaghetti,פוזילי:Fusilli|_|500g=6.4 1000g=11.4
 pantry|rice|אורז|Rice|אורזית|פרסי:Persian,בסמטי:Basmati,יסמין:Jasmine|_|1000g=12.4 5000g=49.9
 pantry|flour|קמח|Flour|טחנון|לבן:White,מלא:Whole Wheat,תופח:Self Raising|_|1000g=5.4
-pantry|sugar|סוכר|Sugar|סוכרית|לבן:White,חום:Brown|_|1000g=5.2 500g=6.4
+pantry|sugar|סוכר|Sugar|סוכרונית|לבן:White,חום:Brown|_|1000g=5.2 500g=6.4
 pantry|oil|שמן|Oil|זיתון שמנון|קנולה:Canola,חמניות:Sunflower,זית:Olive|_|1000ml=14.9
 pantry|tuna|טונה|Tuna|ימון|שמן:in Oil,מים:in Water|_|160g=8.4 4x160g=24.9
 pantry|corn|תירס גרעינים|Sweet Corn|שימורון זיתון|_,ללא סוכר:Sugar Free|_|340g=6.9 550g=9.4
@@ -122,18 +126,22 @@ pantry|ketchup|קטשופ|Ketchup|אדומית רטבון|_,חריף:Spicy|_|500
 pantry|mayonnaise|מיונז|Mayonnaise|רטבון|_,קל:Light|_|500g=13.4 800g=18.9
 pantry|tahini|טחינה גולמית|Raw Tahini|שומשון|_,מלאה:Whole|_|500g=16.9 1000g=29.9
 pantry|matza|מצות|Matza|מאפון|_,כוסמין:Spelt|_|450g=14.9 1000g=22.9
-cleaning|laundry|אבקת כביסה|Laundry Powder|צחורית נקיון|_,לבנה:White,צבעונית:Colour|_|1250g=24.9 4500g=59.9
+"""
+
+# %% ../../nbs/lib/05_sample.products.ipynb #237b6937
+_HOME = """
+cleaning|laundry|אבקת כביסה|Laundry Powder|צחורית ניקולית|_,לבנה:White,צבעונית:Colour|_|1250g=24.9 4500g=59.9
 cleaning|laundry|מרכך כביסה|Fabric Softener|צחורית|לבנדר:Lavender,פרחים:Blossom|_|1000ml=15.9 3000ml=32.9
-cleaning|dishes|נוזל כלים|Dish Soap|נקיון ברקון|לימון:Lemon,אלוורה:Aloe|_|750ml=9.9 1500ml=16.9
+cleaning|dishes|נוזל כלים|Dish Soap|ניקולית ברקון|לימון:Lemon,אלוורה:Aloe|_|750ml=9.9 1500ml=16.9
 cleaning|dishes|קפסולות למדיח|Dishwasher Tablets|ברקון|_,לימון:Lemon|_|30pc=34.9 60pc=59.9
-cleaning|bleach|אקונומיקה|Bleach|נקיון|_,לימון:Lemon|_|1000ml=8.9 4000ml=19.9
+cleaning|bleach|אקונומיקה|Bleach|ניקולית|_,לימון:Lemon|_|1000ml=8.9 4000ml=19.9
 paper|toilet|נייר טואלט|Toilet Paper|רכית עננון|_,בניחוח:Scented|_|16pc=24.9 32pc=44.9
 paper|towels|מגבות נייר|Paper Towels|רכית|_,ענק:Jumbo|_|6pc=19.9 12pc=34.9
 paper|foil|נייר אפייה|Baking Paper|עוטפון|_,חתוך:Precut|_|1pc=11.9
 paper|disposable|כוסות חד פעמי|Disposable Cups|עוטפון|_,שתיה חמה:Hot Drink|_|50pc=9.9 100pc=16.9
 baby|diapers|חיתולים|Diapers|תינוקון רכית|מידה 3:Size 3,מידה 4:Size 4,מידה 5:Size 5|_|44pc=49.9 80pc=84.9
 baby|wipes|מגבונים|Baby Wipes|תינוקון|_,אלוורה:Aloe|_|72pc=9.9 4x72pc=29.9
-baby|formula|תרכובת מזון לתינוקות|Infant Formula|חלבון|שלב 1:Stage 1,שלב 2:Stage 2,שלב 3:Stage 3|_|700g=64.9
+baby|formula|תרכובת מזון לתינוקות|Infant Formula|צמיחון|שלב 1:Stage 1,שלב 2:Stage 2,שלב 3:Stage 3|_|700g=64.9
 baby|puree|מחית פירות|Fruit Puree|תינוקון|תפוח:Apple,בננה:Banana,אגס:Pear|_|100g=5.4 4x100g=19.9
 pharmacy|shampoo|שמפו|Shampoo|שערית רחצון|רגיל:Normal,יבש:Dry,קשקשים:Anti Dandruff|_|400ml=17.9 700ml=24.9
 pharmacy|soap|סבון ידיים|Hand Soap|רחצון|לבנדר:Lavender,אלוורה:Aloe|_|500ml=12.9 1000ml=19.9
@@ -141,9 +149,12 @@ pharmacy|toothpaste|משחת שיניים|Toothpaste|שיניון|_,מלבינה
 pharmacy|deodorant|דאודורנט|Deodorant|רחצון|גבר:Men,אישה:Women|_|50ml=16.9 150ml=22.9
 pharmacy|sunscreen|קרם הגנה|Sunscreen|שמשון|SPF30:SPF30,SPF50:SPF50|_|200ml=49.9
 pharmacy|plasters|פלסטרים|Plasters|רפואון|_,ילדים:Kids|_|20pc=12.9 40pc=19.9
-""".strip()
+"""
 
-# %% ../../nbs/lib/05_sample.products.ipynb #304b3ec5
+# %% ../../nbs/lib/05_sample.products.ipynb #68264ca5
+FAMILIES = (_FRESH + _DRY + _HOME).replace("\n\n", "\n").strip()
+
+# %% ../../nbs/lib/05_sample.products.ipynb #df4408ab
 LATIN = dict(
     zip(
         "אבגדהוזחטיכךלמםנןסעפףצץקרשת'",
@@ -159,7 +170,7 @@ def latin_name(
     "Transliterate a brand."
     return "".join(LATIN.get(letter, letter) for letter in brand).capitalize()
 
-# %% ../../nbs/lib/05_sample.products.ipynb #4fca1675
+# %% ../../nbs/lib/05_sample.products.ipynb #16a3989b
 def _size(text: str) -> tuple[float, str, int, float]:
     "Read `6x1500ml=13.9` as (9000.0, 'ml', 6, 13.9); a weighed product is 1000 g."
     size, price = text.split("=")
@@ -170,7 +181,7 @@ def _size(text: str) -> tuple[float, str, int, float]:
     number, unit = (each[:-2], each[-2:]) if each[-1] in "lc" else (each[:-1], "g")
     return pack * float(number), {"pc": "piece"}.get(unit, unit), pack, float(price)
 
-# %% ../../nbs/lib/05_sample.products.ipynb #772becbf
+# %% ../../nbs/lib/05_sample.products.ipynb #80653c1e
 def _family(line: str) -> list[dict]:
     "Turn one line into the products it can make, nearest neighbours side by side."
     category, subcategory, hebrew, english, brands, flavours, percents, sizes = line.split("|")
@@ -184,7 +195,7 @@ def _family(line: str) -> list[dict]:
         rows.append(row | dict(base_ils=base))
     return rows
 
-# %% ../../nbs/lib/05_sample.products.ipynb #41a952ce
+# %% ../../nbs/lib/05_sample.products.ipynb #512d1bc7
 def _rounds(families: list[list[dict]], count: int) -> list[dict]:
     "Take two neighbours from every family in turn until there are `count`."
     taken, step = [], 0
@@ -194,7 +205,7 @@ def _rounds(families: list[list[dict]], count: int) -> list[dict]:
         step += 2
     return taken[:count]
 
-# %% ../../nbs/lib/05_sample.products.ipynb #a648c5f8
+# %% ../../nbs/lib/05_sample.products.ipynb #356859e6
 def _mixed(families: list[list[dict]]) -> list[list[dict]]:
     "Order families so that the first ones already cover every category."
     seen, places = {}, []
@@ -204,7 +215,7 @@ def _mixed(families: list[list[dict]]) -> list[list[dict]]:
         places.append((seen[category], list(CATEGORIES).index(category)))
     return [family for _, family in sorted(zip(places, families, strict=True), key=lambda pair: pair[0])]
 
-# %% ../../nbs/lib/05_sample.products.ipynb #41c6c9b1
+# %% ../../nbs/lib/05_sample.products.ipynb #bb78e8aa
 @dataclass(frozen=True)
 class Chain:
     "One invented chain: who it is, how it publishes and how it writes."
@@ -227,7 +238,7 @@ class Chain:
     english: float = 0.0  # share of names in English
     fresh: bool = True  # sells weighed and chilled goods
 
-# %% ../../nbs/lib/05_sample.products.ipynb #b8e0bf1d
+# %% ../../nbs/lib/05_sample.products.ipynb #74c94d33
 def _chain(number: int, slug: str, name: str, **fields) -> Chain:
     "Build a chain; its id is made of its number."
     return Chain(slug, add_check_digit(f"72909999{number:04d}"), name, slug.capitalize(), **fields)
@@ -251,7 +262,7 @@ CHAINS = (
            english=0.35, fresh=False),
 )  # fmt: skip
 
-# %% ../../nbs/lib/05_sample.products.ipynb #4823edaa
+# %% ../../nbs/lib/05_sample.products.ipynb #9b3121de
 def _private(families: list[list[dict]], count: int, rng: np.random.Generator) -> list[dict]:
     "Make `count` private-label products for each chain."
     rows = []
@@ -262,7 +273,7 @@ def _private(families: list[list[dict]], count: int, rng: np.random.Generator) -
             rows.append(row | dict(brand=chain.label, base_ils=row["base_ils"] * 0.85, only_chain=chain.chain_id))
     return rows
 
-# %% ../../nbs/lib/05_sample.products.ipynb #d009d511
+# %% ../../nbs/lib/05_sample.products.ipynb #3ddf4ed7
 def _size_english(row: dict) -> str:
     "Write a size in English: `6 x 1.5 L`."
     number, unit = row["quantity"] / max(row["pack"], 1), row["unit"]
@@ -271,7 +282,7 @@ def _size_english(row: dict) -> str:
     text = f"{number:g} {'pcs' if unit == 'piece' else unit}"
     return f"{row['pack']} x {text}" if row["pack"] > 1 and unit != "pcs" else text
 
-# %% ../../nbs/lib/05_sample.products.ipynb #93035349
+# %% ../../nbs/lib/05_sample.products.ipynb #56329d0d
 def _named(row: dict) -> dict:
     "Add the full Hebrew and English names."
     sizes = (" גרם", ' ק"ג', ' מ"ל', " ליטר", " יח'")
@@ -285,7 +296,7 @@ def _named(row: dict) -> dict:
     ]
     return row | dict(name_hebrew=" ".join(filter(None, hebrew)), name_english=" ".join(filter(None, english)))
 
-# %% ../../nbs/lib/05_sample.products.ipynb #8c5f44f3
+# %% ../../nbs/lib/05_sample.products.ipynb #23cb8693
 def _size_text(row: dict, units: tuple[str, ...]) -> str:
     "Write a size with a chain's own words; a weighed product has none."
     if row["is_weighed"]:
@@ -295,7 +306,7 @@ def _size_text(row: dict, units: tuple[str, ...]) -> str:
         number, place = number / 1000, place + 1
     return (f"{row['pack']}*" if row["pack"] > 1 else "") + f"{number:g}{units[place]}"
 
-# %% ../../nbs/lib/05_sample.products.ipynb #353e7667
+# %% ../../nbs/lib/05_sample.products.ipynb #0ee60859
 def make_products(
     count: int = 360,  # how many
     seed: int = 7,  # another seed gives other barcodes, private labels and prices
@@ -315,7 +326,7 @@ def make_products(
     frame.insert(0, "product_id", [f"P{place:04d}" for place in range(1, len(frame) + 1)])
     return frame
 
-# %% ../../nbs/lib/05_sample.products.ipynb #93efa6f1
+# %% ../../nbs/lib/05_sample.products.ipynb #a8933fca
 SHORT = {
     "ללא סוכר": "ל.סוכר",
     "תפוח אדמה": 'תפו"א',
@@ -331,7 +342,7 @@ SHORT = {
     "חיתולים": "חית'",
 }
 
-# %% ../../nbs/lib/05_sample.products.ipynb #3eb62ee0
+# %% ../../nbs/lib/05_sample.products.ipynb #e85a4731
 def _soiled(name: str, rng: np.random.Generator) -> str:
     "Let one of the marks of real feeds slip in, once in about fourteen names."
     dirt = rng.random()
@@ -345,7 +356,7 @@ def _soiled(name: str, rng: np.random.Generator) -> str:
         return name + " )מבצע("
     return name + " {מ.מ.}" if dirt < 0.07 else name
 
-# %% ../../nbs/lib/05_sample.products.ipynb #b19ab8d6
+# %% ../../nbs/lib/05_sample.products.ipynb #4c1f7c52
 def spell_name(
     row: dict,  # a product, as make_products gives it
     chain: Chain,  # who writes
@@ -364,7 +375,7 @@ def spell_name(
         name = name.replace("'", "`").replace('"', "`")
     return _soiled(name, rng)[: chain.cut if chain.layout_before == chain.layout else None]
 
-# %% ../../nbs/lib/05_sample.products.ipynb #11107e28
+# %% ../../nbs/lib/05_sample.products.ipynb #9429db23
 def _sold(products: pd.DataFrame, chain: Chain, rng: np.random.Generator) -> np.ndarray:
     "Say which products a chain sells: its own label, most of the rest, and no fresh goods at a pharmacy."
     fresh = products["category"].isin(["produce", "meat", "deli", "frozen", "bread"]) | products["is_weighed"]
@@ -372,7 +383,7 @@ def _sold(products: pd.DataFrame, chain: Chain, rng: np.random.Generator) -> np.
     own = products["only_chain"].eq(chain.chain_id).to_numpy()
     return own | ((rng.random(len(products)) < chance) & products["only_chain"].isna().to_numpy())
 
-# %% ../../nbs/lib/05_sample.products.ipynb #e577b624
+# %% ../../nbs/lib/05_sample.products.ipynb #a692b3ef
 def make_items(
     products: pd.DataFrame,  # from make_products
     seed: int = 7,  # which chain sells what, own codes and spellings

@@ -1,0 +1,214 @@
+"""Ingesting twice, in any order, or after a kill gives the same lake; bad sources are one clear line and leave nothing."""
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from grocery.errors import LakeError, SourceError
+from grocery.store.ingest import find_files, ingest
+from grocery.store.lake import open_lake
+
+ITEM = "<Item><ItemCode>{}</ItemCode><ItemName>מוצר {}</ItemName><ItemPrice>{}</ItemPrice></Item>"
+
+
+def write_market(folder: Path, days: int = 5, stores: int = 2, items: int = 12, seed: int = 1) -> list[Path]:
+    "Full files every morning and updates at noon, with items that come, change and go."
+    chance, paths = random.Random(seed), []
+    for store in range(1, stores + 1):
+        price = {100 + n: 5.0 + n for n in range(items)}
+        for day in range(1, days + 1):
+            for code in chance.sample(sorted(price), 3):
+                price[code] += chance.choice([0.5, -0.5, 1])
+            gone = set(chance.sample(sorted(price), 2))
+            listed = {c: p for c, p in price.items() if c not in gone}
+            changed = dict(chance.sample(sorted(price.items()), 4))
+            for kind, clock, rows in (("PriceFull", "0600", listed), ("Price", "1200", changed)):
+                text = "".join(ITEM.format(c, c, f"{p:.2f}") for c, p in rows.items())
+                xml = f"<Root><ChainId>7290000000001</ChainId><StoreId>{store}</StoreId><Items>{text}</Items></Root>"
+                path = folder / f"{kind}7290000000001-{store:03}-202603{day:02}{clock}.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(gzip.compress(xml.encode(), mtime=0))
+                paths.append(path)
+    return paths
+
+
+def history(lake_path: Path) -> pd.DataFrame:
+    columns = "chain_id, store_id, item_code, price_ils, valid_from, valid_to, file_sha256"
+    return open_lake(lake_path).sql(f"SELECT {columns} FROM prices ORDER BY ALL").to_pandas()
+
+
+def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    code = "from grocery.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment)
+
+
+def test_any_order_any_batching_and_twice_give_one_lake(tmp_path):
+    paths = write_market(tmp_path / "feeds")
+    ingest(paths, open_lake(tmp_path / "once"), workers=1)
+    expected = history(tmp_path / "once")
+    shuffled = random.Random(3).sample(paths, len(paths))
+    for path in shuffled:
+        ingest(path, open_lake(tmp_path / "one_by_one"), workers=1)
+    again = ingest(shuffled, open_lake(tmp_path / "one_by_one"), workers=1)
+    assert again.skipped == len(paths) and not again.ledgers
+    ingest(paths, open_lake(tmp_path / "batches"), workers=1, batch=3)
+    for other in ("one_by_one", "batches"):
+        pd.testing.assert_frame_equal(history(tmp_path / other), expected)
+
+
+def test_as_of_answers_what_each_full_file_said(tmp_path):
+    paths = write_market(tmp_path / "feeds", stores=1)
+    ingest(paths, open_lake(tmp_path / "lake"), workers=1)
+    for day in range(1, 6):
+        xml = gzip.decompress((tmp_path / "feeds" / f"PriceFull7290000000001-001-202603{day:02}0600.gz").read_bytes()).decode()
+        said = {i.split("</ItemCode>")[0]: float(i.split("<ItemPrice>")[1].split("<")[0]) for i in xml.split("<ItemCode>")[1:]}
+        lake = open_lake(tmp_path / "lake", as_of=f"2026-03-{day:02}T06:30")
+        rows = lake.sql("SELECT item_code, price_ils FROM prices_now").to_pylist()
+        assert {r["item_code"]: float(r["price_ils"]) for r in rows} == said
+
+
+def test_a_cut_full_file_ends_no_price(tmp_path):
+    paths = write_market(tmp_path / "feeds", days=2, stores=1)
+    second = tmp_path / "feeds" / "PriceFull7290000000001-001-202603020600.gz"
+    second.write_bytes(second.read_bytes()[:-60])
+    done = ingest([paths[0], second], open_lake(tmp_path / "lake"), workers=1)
+    assert done.totals["incomplete_files"] == 1 and done.loss_share > 0.05
+    ended = open_lake(tmp_path / "lake").sql(
+        "SELECT item_code FROM prices GROUP BY 1 HAVING count(*) FILTER (WHERE valid_to IS NULL) = 0"
+    )
+    assert ended.num_rows == 0
+
+
+def test_ledgers_and_tables_agree(tmp_path):
+    paths = write_market(tmp_path / "feeds")
+    done = ingest(tmp_path / "feeds", open_lake(tmp_path / "lake"))
+    lake = open_lake(tmp_path / "lake")
+    sums = lake.sql("SELECT count(*) AS n, sum(rows_in) AS r, sum(accepted + rejected + duplicates) AS s FROM files").to_pylist()[0]
+    assert (sums["n"], sums["r"]) == (len(paths), sums["s"]) and done.totals["rows_in"] == sums["r"]
+    lineage = lake.sql("SELECT count(*) AS n FROM prices ANTI JOIN files USING (file_sha256)")
+    assert lineage["n"][0].as_py() == 0
+
+
+def test_a_killed_ingest_is_finished_by_the_next(tmp_path):
+    paths = write_market(tmp_path / "feeds", days=6, stores=3)
+    ingest(paths, open_lake(tmp_path / "whole"), workers=1, batch=4)
+    expected = history(tmp_path / "whole")
+    code = (
+        "import sys; from grocery.store.ingest import ingest; from grocery.store.lake import open_lake; "
+        "ingest(sys.argv[1], open_lake(sys.argv[2]), workers=1, batch=4)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "feeds"), str(tmp_path / "killed")]
+    for pause in (0.3, 0.8, 1.4):
+        files = tmp_path / "killed" / "files"
+        process = subprocess.Popen(command)
+        end = time.monotonic() + 60
+        while process.poll() is None and not files.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, timeout=300)
+    pd.testing.assert_frame_equal(history(tmp_path / "killed"), expected)
+    lake = open_lake(tmp_path / "killed")
+    assert lake.sql("SELECT count(*) AS n, count(DISTINCT file_sha256) AS d FROM files").to_pylist() == [{"n": len(paths), "d": len(paths)}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("photo.jpg", b"\xff\xd8\xff\xe0" + bytes(100)), ("page.html", b"<html><body>login</body></html>"), ("notes.txt", b"hello")]
+)
+def test_a_folder_without_any_feed_is_a_wrong_call_and_leaves_nothing(tmp_path, name, content):
+    (tmp_path / "pictures").mkdir()
+    for n in range(3):
+        (tmp_path / "pictures" / f"{n}{name}").write_bytes(content + bytes([n]))
+    with pytest.raises(SourceError, match="No feed among 3"):
+        ingest(tmp_path / "pictures", open_lake(tmp_path / "lake"))
+    assert not (tmp_path / "lake").exists()
+
+
+def test_sources_that_are_not_there(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        find_files(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match="no file in it"):
+        find_files(tmp_path)
+
+
+def test_a_read_only_lake_is_refused_before_anything_is_read(tmp_path):
+    paths = write_market(tmp_path / "feeds", days=1)
+    ingest(paths[:1], open_lake(tmp_path / "lake"))
+    before = sorted(p for p in (tmp_path / "lake").rglob("*"))
+    (tmp_path / "lake").chmod(0o555)
+    try:
+        with pytest.raises(LakeError, match="cannot be written"):
+            ingest(paths, open_lake(tmp_path / "lake"))
+    finally:
+        (tmp_path / "lake").chmod(0o755)
+    assert sorted(p for p in (tmp_path / "lake").rglob("*")) == before
+
+
+def test_hostile_words_stay_words(tmp_path):
+    nasty = "'; DROP TABLE prices; -- <script>"
+    xml = f"<Root><ChainId>729' OR 1=1</ChainId><StoreId>1</StoreId><Items>{ITEM.format(1, nasty.replace('<', '&lt;'), '1.00')}</Items></Root>"
+    good = xml.replace("729' OR 1=1", "7290000000001")
+    for n, text in enumerate((xml, good)):
+        (tmp_path / f"PriceFull-{n}.xml").write_text(text, encoding="utf-8")
+    done = ingest(tmp_path, open_lake(tmp_path / "lake"), workers=1)
+    assert done.totals["rejected"] == {"missing_store": 1}
+    assert open_lake(tmp_path / "lake").sql("SELECT item_name FROM items").to_pylist() == [{"item_name": f"מוצר {nasty}"}]
+
+
+def test_the_command_line_answers_bad_calls_with_one_line(tmp_path):
+    (tmp_path / "empty.gz").write_bytes(b"")
+    (tmp_path / "jpegs").mkdir()
+    (tmp_path / "jpegs" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    calls = {
+        ("ingest", tmp_path / "nowhere", "--lake", tmp_path / "l1"): 2,
+        ("ingest", tmp_path / "jpegs", "--lake", tmp_path / "l1"): 2,
+        ("ingest", tmp_path / "empty.gz", "--lake", tmp_path / "l2"): 1,
+        ("check", tmp_path / "empty.gz"): 1,
+        ("sql", "SELECT 1", "--lake", tmp_path / "l1"): 2,
+        ("run", "43_nothing"): 2,
+        ("run", "42_baskets", "-p", "nothing=1"): 2,
+        ("run", "-p", "nonsense"): 2,
+    }
+    for call, code in calls.items():
+        done = run_cli(*call)
+        assert done.returncode == code, (call, done.stderr)
+        if code == 2:
+            assert len(done.stderr.strip().splitlines()) == 1 and "llowed" in done.stderr or "Make one" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "l1").exists()
+
+
+def test_check_prints_the_agreed_keys(tmp_path):
+    path = write_market(tmp_path / "feeds", days=1, stores=1)[0]
+    done = run_cli("check", path, "--json")
+    (ledger,) = json.loads(done.stdout)
+    assert set(ledger) == set(
+        "file sha256 chain_id sub_chain_id store_id kind published_at layout compression encoding declared_count rows_in "
+        "accepted rejected duplicates complete problems".split()
+    )
+    assert ledger["rejected"] == {} and ledger["problems"] == [] and ledger["complete"] is True
+    assert ledger["published_at"] == "2026-03-01T04:00:00+00:00"
+
+
+def test_ingest_and_sql_from_the_command_line(tmp_path):
+    write_market(tmp_path / "feeds", days=2, stores=1)
+    done = run_cli("ingest", tmp_path / "feeds", "--lake", tmp_path / "lake", "--json")
+    summary = json.loads(done.stdout)
+    assert done.returncode == 0 and summary["rows_per_table"]["files"] == summary["files"] == 4
+    query = "SELECT store_id, count(*) AS n FROM prices_now GROUP BY 1"
+    for form in ("json", "csv", "table"):
+        assert "001" in run_cli("sql", query, "--lake", tmp_path / "lake", "--format", form).stdout
+    assert run_cli("sql", "SELEC 1", "--lake", tmp_path / "lake").returncode == 2
+    outside = run_cli("sql", "COPY (SELECT 1) TO '/tmp/should_not_exist.csv'", "--lake", tmp_path / "lake")
+    assert outside.returncode == 2 and not Path("/tmp/should_not_exist.csv").exists()
