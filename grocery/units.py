@@ -6,8 +6,9 @@
 __all__ = ['UNIT_WORDS', 'WORDS_WITHOUT_CONTENT', 'parse_unit', 'find_unknown_units', 'parse_quantity', 'parse_name_quantity',
            'make_net_quantity', 'unit_price_ils']
 
-# %% ../nbs/lib/02_units.ipynb #738c9a9e
+# %% ../nbs/lib/02_units.ipynb #4464d504
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 
@@ -76,9 +77,9 @@ def parse_unit(
     number, unit, factor, _ = _split_unit(text)
     return (unit, (number or 1.0) * factor) if unit else (None, 1.0)
 
-# %% ../nbs/lib/02_units.ipynb #873576d5
+# %% ../nbs/lib/02_units.ipynb #dda39789
 def find_unknown_units(
-    texts,  # published unit texts, of any field
+    texts: Iterable[str | None],  # published unit texts, of any field
 ) -> list[str]:  # distinct texts whose word stands in neither table, sorted
     "Find unit spellings that nobody has explained yet."
     return sorted({t for t in texts if t and _is_unknown(t)})

@@ -142,6 +142,35 @@ def test_truncated_gzip_says_so_and_sets_the_half_row_aside():
     assert whole.complete and parsed.records == whole.records[: len(parsed.records)]
 
 
+def test_a_row_cut_in_its_last_field_is_no_record():
+    text = _line(STORES) + "\n1,7,1,מרכז,הרצל 5,עיר,1234567\n2,7,1,צפון,הים 1,עיר,765"
+    parsed = parse_csv(gzip.compress(text.encode())[:-8], file_name="7290000000001_1.csv")
+    assert [r["storeid"] for r in parsed.records] == ["1"]
+    assert [(m.row, m.why) for m in parsed.malformed] == [(2, "the bytes end inside this row")]
+
+
+@pytest.mark.parametrize(
+    "line, address",
+    [
+        ("1,7,1,מרכז,הרצל 5,עיר,1234567,,", "הרצל 5"),  # empty fields too many
+        ("1,7,1,מרכז,רחוב, בית 6,עיר,", None),  # a comma in the name or in the address: nobody can tell
+        ("1,7,1,מרכז,רחוב, בית 6,,", None),
+        ("1,7,1,מרכז,רחוב,בית 6,עיר,", None),
+        ("1,7,1,מרכז,הרצל 5,עיר", None),
+    ],
+)
+def test_a_row_is_mended_only_if_one_way_fits(line, address):
+    parsed = parse_csv(f"{_line(STORES)}\n{line}\n".encode(), file_name="7290000000001_1.csv")
+    assert [r["address"] for r in parsed.records] == ([address] if address else []) and parsed.rows_in == 1
+
+
+def test_an_unquoted_delimiter_is_put_back_where_numbers_prove_it():
+    row = "רשת,7290000000001,413,7290000000015,77,שני, שלישי ב-10,2031-01-01,1,10.00,,0,0,1"
+    parsed = parse_csv(f"{_line(PROMOTIONS)}\n{row}\n".encode(), file_name=NAME)
+    assert [r["promotiondescription"] for r in parsed.records] == ["שני, שלישי ב-10"]
+    assert parsed.records[0]["discountedprice"] == "10.00"
+
+
 def test_mapping_is_found_or_named():
     table = _table([_line(_row(1))]).encode()
     assert find_mapping(PROMOTIONS) == "daily_2026_08_promos" and find_mapping(["a", "b"]) is None

@@ -212,3 +212,23 @@ def test_ingest_and_sql_from_the_command_line(tmp_path):
     assert run_cli("sql", "SELEC 1", "--lake", tmp_path / "lake").returncode == 2
     outside = run_cli("sql", "COPY (SELECT 1) TO '/tmp/should_not_exist.csv'", "--lake", tmp_path / "lake")
     assert outside.returncode == 2 and not Path("/tmp/should_not_exist.csv").exists()
+
+
+@pytest.mark.realdata
+def test_real_daily_tables_come_back_to_the_last_agora(realdata, tmp_path):
+    "Two of the days, the later one first: as of each day, every store's price is the file's price."
+    folder = realdata / "history" / "daily_2026-08_7chains"
+    paths = sorted(folder.glob("*prices*"))[:2]
+    for path in reversed(paths):
+        ingest(path, open_lake(tmp_path / "lake"), mapping="daily_2026_08", workers=1)
+    for path in paths:
+        said = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+        chain, store, code, price = (said.columns[n] for n in (1, 2, 3, 10))
+        said = said.assign(store=said[store].str.zfill(3), price=said[price].astype(float))
+        lake = open_lake(tmp_path / "lake", as_of=path.name[-17:-7])
+        query = "SELECT chain_id, store_id, item_code, CAST(price_ils AS DOUBLE) AS price_ils FROM prices_now"
+        answer = lake.sql(query).to_pandas()
+        both = said.merge(answer, left_on=[chain, "store", code], right_on=["chain_id", "store_id", "item_code"], how="left")
+        positive = both[both["price"] > 0]
+        assert len(positive) > 60_000 and (positive["price"] == positive["price_ils"]).all()
+        assert len(answer) == len(positive)

@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import io
+import os
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
 from datetime import date, timedelta
@@ -292,7 +295,9 @@ def test_errors_shortages_and_steps_are_where_the_events_say(truth):
     assert missing == (~prices["available"]).sum() > 0
     first = truth["stores"].groupby("chain_id")["store_id"].first()
     for row in events.query("kind == 'price_step'").itertuples():
-        around = [(row.chain_id, first[row.chain_id], row.item_code, row.starts_on - timedelta(back)) for back in (1, 0)]
+        around = [
+            (row.chain_id, first[row.chain_id], row.item_code, row.starts_on - timedelta(back)) for back in (1, 0)
+        ]
         assert [at.loc[key, "price_ils"] for key in around] == [row.value_before, row.value_after]
 
 
@@ -346,7 +351,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_market(tmp_
     small = dict(days=3, products=40, stores_per_chain=1)
     one, two, three = (m.make_sample_market(tmp_path / n, seed=s, **small) for n, s in (("a", 7), ("b", 7), ("c", 8)))
     assert digest(one) == digest(two) != digest(three)
-    assert not set(m.read_truth(one, "products")["gtin"].dropna()) & set(m.read_truth(three, "products")["gtin"].dropna())
+    assert not set(m.read_truth(one, "products")["gtin"].dropna()) & set(
+        m.read_truth(three, "products")["gtin"].dropna()
+    )
 
 
 def test_a_market_that_is_there_is_left_and_another_one_replaces_it(tmp_path):
@@ -400,6 +407,31 @@ def test_progress_is_told(tmp_path):
     told = []
     m.make_sample_market(tmp_path / "m", days=1, products=28, stores_per_chain=1, progress=lambda *a: told.append(a))
     assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_the_house_reads_its_own_market_to_the_last_row(folder, truth):
+    "Kind, place, time, rows, rejects by reason and duplicates of every file, as room 1 finds them, are those of the truth."
+    from grocery.feeds.check import read_file
+
+    traps = truth["traps"].assign(then=truth["traps"]["kind"].map(m.TRAPS)).query("then != 'accepted'")
+    told = {path: group.groupby("then")["count"].sum().to_dict() for path, group in traps.groupby("path")}
+    for row in truth["files"].itertuples():
+        found = read_file(folder / "feeds" / row.path).ledger
+        rejected = told.get(row.path, {})
+        duplicates, broken = rejected.pop("duplicate", 0), {} if row.complete else {"truncated_record": 1}
+        assert found["rejected"] == rejected | broken, row.path
+        assert (found["rows_in"], found["duplicates"]) == (row.records + len(broken), duplicates), row.path
+        assert (found["kind"], found["chain_id"], found["store_id"]) == (row.kind, row.chain_id, row.store_id)
+        assert (found["published_at"], found["complete"]) == (row.published_at, row.complete)
+
+
+def test_another_process_makes_the_same_bytes(tmp_path):
+    "Hashes of strings differ between processes; a market must not."
+    code = "import sys; from grocery.sample.market import *; make_sample_market(sys.argv[1], days=1, products=30)"
+    for seed in ("1", "2"):
+        environ = os.environ | dict(PYTHONHASHSEED=seed)
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / seed)], check=True, env=environ)
+    assert digest(tmp_path / "1") == digest(tmp_path / "2")
 
 
 @pytest.mark.realdata

@@ -83,6 +83,11 @@ def test_what_is_empty_depends_on_the_field(text, field, value):
         ("(א) )ב(", "(א) )ב("),
         ("1¼", "1 1/4"),
         ("פליל-מארז־דק – 5", "פליל-מארז-דק - 5"),
+        ("חִתוּלִים", "חתולים"),
+        ("\ufb2aלום", "שלום"),
+        ("ג`ל ל’תינוק 5׳", "ג'ל ל'תינוק 5'"),
+        ("מ``ל מ״ל מ''ל", 'מ"ל מ"ל מ"ל'),
+        ("\u200fחלב\u200f \u202bטרי", "חלב טרי"),
         ("a\0b", "ab"),
         ("a\tb\r\nc", "a b c"),
     ],
@@ -101,3 +106,20 @@ def test_real_names_keep_their_words(realdata):
         tidy = normalise_text(name)
         assert normalise_text(tidy) == tidy and fold(fold(name)) == fold(name)
         assert [c for c in tidy if c.isdigit()] == [c for c in name.replace("¼", "14").replace("½", "12").replace("¾", "34") if c.isdigit()]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ('שמן 750 מ"ל', "שמן 750 מל"),
+        ("לחם אחיד פרוס", "לחמ אחיד פרוס."),
+        ("Crème FRAÎCHE", "creme fraiche"),
+        ("ג'ל (כביסה)", "גל כביסה"),
+    ],
+)
+def test_spellings_that_fold_alike(one, other):
+    assert fold(one) == fold(other)
+
+
+def test_folding_keeps_what_tells_products_apart():
+    assert fold("חלב 1.5 ליטר") != fold("חלב 15 ליטר") and fold("גבינה 5%") != fold("גבינה 5")

@@ -242,10 +242,11 @@ class Cleaned:
         raw = json.dumps(record, ensure_ascii=False)[:20_000]
         self.rejects.append({"row": row, "reason": reason, "detail": detail, "raw": raw})
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #2b4bf91a
+# %% ../../nbs/lib/15_feeds.clean.ipynb #f1e5f1bb
 def _place(record: dict, header: dict) -> tuple[str | None, str | None, str | None]:
     "Find a record's chain, sub-chain and store: its own words first, then the file's."
-    return _read_place(*(get(record, n) or get(header, n) for n in ("chain_id", "sub_chain_id", "store_id")))
+    chain, sub, store = (record.get(n) or header.get(n) or "" for n in ("chainid", "subchainid", "storeid"))
+    return _read_place(chain.strip() or None, sub.strip() or None, store)
 
 
 @lru_cache(maxsize=10_000)

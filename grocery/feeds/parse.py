@@ -182,13 +182,14 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
     except etree.XMLSyntaxError:
         return [], None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #499c7a37
+# %% ../../nbs/lib/14_feeds.parse.ipynb #97fb75fc
 def _account(parsed: Parsed, text: str, tag: str) -> None:
     "Compare the records read with the record tags in the text."
     if "<!--" in text or "<![CDATA[" in text:
         return
-    opened = len(re.findall(rf"<(?:\w+:)?{re.escape(tag)}(?=[\s/>])", text))
-    closed = len(re.findall(rf"</(?:\w+:)?{re.escape(tag)}\s*>|<(?:\w+:)?{re.escape(tag)}(?:\s[^<>]*)?/>", text))
+    tag = (r"(?:\w+:)?" if f":{tag}" in text else "") + re.escape(tag)
+    opened = len(re.findall(rf"<{tag}(?=[\s/>])", text))
+    closed = len(re.findall(rf"</{tag}\s*>", text)) + len(re.findall(rf"<{tag}(?:\s[^<>]*)?/>", text))
     if not parsed.complete and len(parsed.records) > closed:
         del parsed.records[closed:]
     reason = "malformed_row" if parsed.complete else "truncated_record"

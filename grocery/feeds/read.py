@@ -104,12 +104,11 @@ def open_bytes(
         return Opened(b"", "+".join(layers), False, [f"refused: {error}"])
     return Opened(data, "+".join(layers) or "plain", complete, problems)
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #8d9317f3
+# %% ../../nbs/lib/13_feeds.read.ipynb #dae0e364
 _VALID_PAIR = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
-_CP1255 = [bytes([b]).decode("cp1255", "ignore") or chr(b) for b in range(256)]
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #a386d737
+# %% ../../nbs/lib/13_feeds.read.ipynb #8fd6dbf7
 @dataclass
 class Decoded:
     "Text and how it was found."
@@ -119,8 +118,16 @@ class Decoded:
     problems: list[str] = field(default_factory=list)
 
 
+def _keep_value(error: UnicodeDecodeError) -> tuple[str, int]:
+    "Let bytes that Windows-1255 leaves undefined keep their own value."
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("grocery.keep_value", _keep_value)
+
+
 def _decode_cp1255(data: bytes) -> str:
-    return data.decode("latin-1").translate({b: c for b, c in enumerate(_CP1255) if b > 127})
+    return data.decode("cp1255", "grocery.keep_value")
 
 # %% ../../nbs/lib/13_feeds.read.ipynb #4b4541b3
 def _read_as_cp1255(error: UnicodeDecodeError) -> tuple[str, int]:

@@ -200,98 +200,104 @@ class Mapping:
     values: dict[str, dict[str, str]] = field(default_factory=dict)  # field -> text in the table -> text in feeds
     about: str = ""
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #9e4d255d
+# %% ../../nbs/lib/16_feeds.table.ipynb #b99742ce
+_DAILY_PRICES = {
+    "רשת": "",
+    "מזהה רשת": "chainid",
+    "מזהה חנות": "storeid",
+    "ברקוד": "itemcode",
+    "שם מוצר": "itemname",
+    "יצרן": "manufacturername",
+    "ארץ ייצור": "manufacturecountry",
+    "כמות": "quantity",
+    "יחידת מידה": "unitofmeasure",
+    "יחידת כמות": "unitqty",
+    "מחיר (₪)": "itemprice",
+    "מחיר ליחידה (₪)": "unitofmeasureprice",
+    "שקיל": "bisweighted",
+    "כמות באריזה": "qtyinpackage",
+    "מותר הנחה": "allowdiscount",
+    "סטטוס": "itemstatus",
+    "עודכן": "priceupdatedate",
+}
+
+# %% ../../nbs/lib/16_feeds.table.ipynb #3bf305cb
+_DAILY_PROMOTIONS = {
+    "רשת": "",
+    "מזהה רשת": "chainid",
+    "מזהה חנות": "storeid",
+    "ברקוד": "itemcode",
+    "מזהה מבצע": "promotionid",
+    "תיאור מבצע": "promotiondescription",
+    "בתוקף עד": "promotionenddate",
+    "כמות מינימום": "minqty",
+    "מחיר מבצע (₪)": "discountedprice",
+    "שיעור הנחה": "discountrate",
+    "מועדון": "clubid",
+    "קופון": "additionaliscoupon",
+    "סוג הטבה": "rewardtype",
+}
+
+# %% ../../nbs/lib/16_feeds.table.ipynb #ace5a3bc
+_SINGLE_DAY_PRICES = {
+    "code": "itemcode",
+    "internal_code": "",
+    "name": "itemname",
+    "manufacturer_name": "manufacturername",
+    "manufacture_country": "manufacturecountry",
+    "manufacturer_item_description": "manufactureritemdescription",
+    "unit_qty": "unitqty",
+    "quantity": "quantity",
+    "unit_of_measure": "unitofmeasure",
+    "weighted": "bisweighted",
+    "qty_in_package": "qtyinpackage",
+    "price": "itemprice",
+    "unit_of_measure_price": "unitofmeasureprice",
+    "allow_discount": "allowdiscount",
+    "status": "itemstatus",
+    "item_id": "",
+}
+
+_SINGLE_DAY_STORES = {
+    "store_id": "storeid",
+    "verification_num": "bikoretno",
+    "store_type": "storetype",
+    "store_name": "storename",
+    "address": "address",
+    "city": "city",
+    "zip_code": "zipcode",
+}
+
+# %% ../../nbs/lib/16_feeds.table.ipynb #573d2fcb
 _DAY = r"(?P<day>\d{4}-\d\d-\d\d)"
+_CHAIN = r"(?P<chainid>\d{8,13})"
 _FLAGS = {name: {"true": "1", "false": "0"} for name in ("bisweighted", "allowdiscount")}
 
 MAPPINGS = {
     "daily_2026_08": Mapping(
-        "PriceFull",
-        {
-            "רשת": "",
-            "מזהה רשת": "chainid",
-            "מזהה חנות": "storeid",
-            "ברקוד": "itemcode",
-            "שם מוצר": "itemname",
-            "יצרן": "manufacturername",
-            "ארץ ייצור": "manufacturecountry",
-            "כמות": "quantity",
-            "יחידת מידה": "unitofmeasure",
-            "יחידת כמות": "unitqty",
-            "מחיר (₪)": "itemprice",
-            "מחיר ליחידה (₪)": "unitofmeasureprice",
-            "שקיל": "bisweighted",
-            "כמות באריזה": "qtyinpackage",
-            "מותר הנחה": "allowdiscount",
-            "סטטוס": "itemstatus",
-            "עודכן": "priceupdatedate",
-        },
-        file_name=_DAY,
-        about="Full prices of several chains' online stores in one file a day, Hebrew header.",
+        "PriceFull", _DAILY_PRICES, _DAY, about="Full prices of several chains in one file a day."
     ),
     "daily_2026_08_promos": Mapping(
-        "PromoFull",
-        {
-            "רשת": "",
-            "מזהה רשת": "chainid",
-            "מזהה חנות": "storeid",
-            "ברקוד": "itemcode",
-            "מזהה מבצע": "promotionid",
-            "תיאור מבצע": "promotiondescription",
-            "בתוקף עד": "promotionenddate",
-            "כמות מינימום": "minqty",
-            "מחיר מבצע (₪)": "discountedprice",
-            "שיעור הנחה": "discountrate",
-            "מועדון": "clubid",
-            "קופון": "additionaliscoupon",
-            "סוג הטבה": "rewardtype",
-        },
-        file_name=_DAY,
-        about="The promotions beside them: one row per promotion and item.",
+        "PromoFull", _DAILY_PROMOTIONS, _DAY, about="Their promotions: one row per promotion and item."
     ),
     "olivierh_2022_prices": Mapping(
         "PriceFull",
-        {
-            "code": "itemcode",
-            "internal_code": "",
-            "name": "itemname",
-            "manufacturer_name": "manufacturername",
-            "manufacture_country": "manufacturecountry",
-            "manufacturer_item_description": "manufactureritemdescription",
-            "unit_qty": "unitqty",
-            "quantity": "quantity",
-            "unit_of_measure": "unitofmeasure",
-            "weighted": "bisweighted",
-            "qty_in_package": "qtyinpackage",
-            "price": "itemprice",
-            "unit_of_measure_price": "unitofmeasureprice",
-            "allow_discount": "allowdiscount",
-            "status": "itemstatus",
-            "item_id": "",
-        },
-        file_name=r"(?P<chainid>\d{8,13})_(?P<storeid>\d+)\.csv",
+        _SINGLE_DAY_PRICES,
+        _CHAIN + r"_(?P<storeid>\d+)\.csv",
         day="2022-11-02",
         values=_FLAGS,
-        about="One file per chain and store, both told by the file's name; a single day.",
+        about="Full prices of a single day, one file per chain and store.",
     ),
     "olivierh_2022_stores": Mapping(
         "Stores",
-        {
-            "store_id": "storeid",
-            "verification_num": "bikoretno",
-            "store_type": "storetype",
-            "store_name": "storename",
-            "address": "address",
-            "city": "city",
-            "zip_code": "zipcode",
-        },
-        file_name=r"(?P<chainid>\d{8,13})_(?P<subchainid>\d+)\.csv",
+        _SINGLE_DAY_STORES,
+        _CHAIN + r"_(?P<subchainid>\d+)\.csv",
         day="2022-11-02",
-        about="One file per chain and sub-chain, both told by the file's name.",
+        about="Stores of that day, one file per chain and sub-chain.",
     ),
 }
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #4c15b303
+# %% ../../nbs/lib/16_feeds.table.ipynb #c3d6c7e4
 def _tidy(header: list[str]) -> list[str]:
     return [normalise_text(name).lower() for name in header]
 
@@ -302,7 +308,7 @@ def _score(header: list[str], mapping: Mapping) -> float:
     keys = KEY_FIELDS[mapping.kind.removesuffix("Full")]
     return len(set(header) & set(mapping.columns)) / len(mapping.columns) if there.issuperset(keys) else 0.0
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #8319bef2
+# %% ../../nbs/lib/16_feeds.table.ipynb #611f355d
 def find_mapping(
     header: list[str],  # the table's first row
     file_name: str = "",  # decides between mappings that fit equally well
@@ -313,7 +319,7 @@ def find_mapping(
     best = max(ranked, key=ranked.get)
     return best if ranked[best][0] >= 0.6 else None
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #6b58d341
+# %% ../../nbs/lib/16_feeds.table.ipynb #bac61718
 DELIMITERS_TRIED = (",", ";", "\t", "|")
 
 
@@ -325,7 +331,7 @@ class _Header:
     mapping: Mapping
     name: str  # of the mapping
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #94316cd6
+# %% ../../nbs/lib/16_feeds.table.ipynb #2a930407
 def _find_header(lines: list[str], mapping: str | None, file_name: str) -> _Header | None:
     "Find the header, the delimiter and the mapping."
     first = [(n, line) for n, line in enumerate(lines[:20]) if line.strip()]
@@ -347,7 +353,7 @@ def _find_header(lines: list[str], mapping: str | None, file_name: str) -> _Head
             return _Header(-1, list(columns), delimiter, MAPPINGS[mapping], mapping)
     return None
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #05f4ff02
+# %% ../../nbs/lib/16_feeds.table.ipynb #476a7b65
 def _guess_delimiter(lines: list[str]) -> str:
     "Guess the delimiter of a table that no mapping fits: the most frequent one in the first line."
     first = next((line for line in lines if line.strip()), "")
@@ -369,7 +375,7 @@ def _from_name(mapping: Mapping, file_name: str) -> tuple[dict[str, str], dateti
     instant = datetime(parts.year, parts.month, parts.day, tzinfo=ISRAEL).astimezone(UTC) if parts else None
     return told, instant, problems
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #45de055a
+# %% ../../nbs/lib/16_feeds.table.ipynb #0541fb06
 @dataclass
 class CsvRows:
     "The records of one table, and every row that did not become one."
@@ -390,7 +396,7 @@ class CsvRows:
         "Count all rows of the file."
         return len(self.records) + len(self.malformed)
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #7c9e3aed
+# %% ../../nbs/lib/16_feeds.table.ipynb #51689a47
 def _make_record(header: _Header, told: dict[str, str]):
     "Return a function that makes a record of a row's fields, and what is wrong with the header."
     tidy, columns = _tidy(header.fields), header.mapping.columns
@@ -412,7 +418,7 @@ def _make_record(header: _Header, told: dict[str, str]):
 
     return make, names, problems
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #a5667d1c
+# %% ../../nbs/lib/16_feeds.table.ipynb #18937d81
 def parse_csv(
     data: bytes,  # the file as it came, packed or not
     *,
@@ -445,7 +451,7 @@ def parse_csv(
         _drop_cut(out, lines[-1])
     return out
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #be889fe4
+# %% ../../nbs/lib/16_feeds.table.ipynb #543c98d8
 def _take_rows(out: CsvRows, rows: Iterator, make) -> None:
     "Sort rows into records and malformed ones, and count what was mended."
     counts: dict[str, int] = {}

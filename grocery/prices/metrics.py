@@ -260,9 +260,22 @@ def find_gaps(
         [(name, why) for name, (rows, why) in tables.items() if rows.empty], columns=["table", "note"]
     ).astype(str)
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #3501db9f
+# %% ../../nbs/lib/40_prices.metrics.ipynb #1bb3cf3f
+def _orders_letters() -> bool:
+    "Say whether the installed matplotlib orders right-to-left text itself."
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return tuple(int(part) for part in version("matplotlib").split(".")[:2]) >= (3, 11)
+    except PackageNotFoundError:
+        return True
+
+
 def plot_label(
     text: str,  # any text, Hebrew, English or both
-) -> str:  # the same letters in the order in which a left-to-right plot shows them right
-    "Order a label's letters for a plot."
-    return need("bidi", "run").get_display(str(text))
+    *,
+    ordered: bool | None = None,  # whether the plot library orders letters itself; None asks the installed matplotlib
+) -> str:  # what to hand to the plot so that the eye reads `text`
+    "Prepare a label for a plot."
+    ordered = _orders_letters() if ordered is None else ordered
+    return str(text) if ordered else need("bidi", "run").get_display(str(text))

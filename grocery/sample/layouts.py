@@ -184,11 +184,11 @@ def write_element(
     inner = "".join(write_element(child, content, layout, depth + 1) for child, content in value)
     return f"{pad}<{tag}>{nl}{inner}{pad}</{name}>{nl}"
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #b23de490
+# %% ../../nbs/lib/07_sample.layouts.ipynb #4d69206b
 def write_unit(
     quantity: float,  # net content in grams, millilitres or pieces
     unit: str,  # "g", "ml" or "piece"
-    layout: Layout,
+    layout: Layout,  # how it is written
 ) -> tuple[str, str]:  # the layout's unit word and its number: ("ליטרים", "1.50")
     "Write a quantity as a layout does: from a thousand on in kilograms and litres."
     place = {"g": 0, "ml": 2, "piece": 4}[unit]
@@ -205,11 +205,11 @@ def _measure(unit: str, layout: Layout) -> str:
         return text.replace(" ", "")
     return {id(BINA): text + "  ", id(LAIB): "", id(SUPERPHARM): "100.00"}.get(id(layout), text)
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #478132ef
+# %% ../../nbs/lib/07_sample.layouts.ipynb #ebf03a65
 def item_facts(
     item: dict,  # item_code, item_name, brand, quantity, unit, pack, is_weighed
     place: int,  # the item's number in its chain: varies what is left out
-    layout: Layout,
+    layout: Layout,  # how it is written
 ) -> dict[str, str]:  # every fact a price record can hold, as text; WHEN, PRICE, PER and SOLD where it changes
     "Say an item's facts in a layout's words."
     nothing = layout.unknown[place % len(layout.unknown)]
@@ -228,23 +228,23 @@ def item_facts(
         discount="1", status="1", id=str(3_000_000 + place * 37),
     )  # fmt: skip
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #14afc0ca
+# %% ../../nbs/lib/07_sample.layouts.ipynb #20bcaf1b
 def price_record(
     facts: dict[str, str],  # from item_facts
-    layout: Layout,
+    layout: Layout,  # how it is written
 ) -> str:  # XML with WHEN, PRICE, PER and SOLD left open
     "Write an item's price record."
     pairs = [pair.split("=") for pair in layout.fields.split()]
     content = [(tag, facts[fact]) for tag, fact in pairs]
     return write_element(layout.price_record, content, layout, layout.depth + 1)
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #f7e133de
+# %% ../../nbs/lib/07_sample.layouts.ipynb #4a595447
 def fill_record(
     record: str,  # from price_record
     when: str,  # the update's time, formatted
     price: float | str,  # ILS; a text is written as it stands
     quantity: float,  # net content, for the unit price
-    layout: Layout,
+    layout: Layout,  # how it is written
     sold: str = "",  # time of the last sale, where the layout has it
 ) -> str:  # XML
     "Fill the four open places of a record."
@@ -257,11 +257,11 @@ def fill_record(
     text, per = escape(text), escape(per)
     return record.replace(WHEN, when).replace(PRICE, text).replace(PER, per).replace(SOLD, sold)
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #fcac7021
+# %% ../../nbs/lib/07_sample.layouts.ipynb #f1ded130
 def write_list(
     records: list[str],  # from fill_record or promotion_records
     tag: str,  # the list's tag
-    layout: Layout,
+    layout: Layout,  # how it is written
     ids: dict[str, str],  # chain, sub, store, check
 ) -> str:  # the whole document
     "Wrap records into a document."
@@ -273,13 +273,13 @@ def write_list(
         return head + (write_element(tag + count, "", layout, layout.depth)) + foot
     return f"{head}{pad}<{tag}{count}>{nl}{''.join(records)}{pad}</{tag}>{nl}{foot}"
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #53bf1b6c
+# %% ../../nbs/lib/07_sample.layouts.ipynb #35ff17b9
 REWARDS = dict(price="1", n_for_price="1", percent="2", second_unit_price="9", gift="7", min_basket="3")
 
 
 def published_terms(
     promotion: dict,  # a row of the truth's promotions
-    layout: Layout,
+    layout: Layout,  # how it is written
 ) -> dict[str, str]:  # min_qty, price, rate, reward, least and club as the feed says them
     "Say a promotion's terms in a layout's fields."
     meaning, min_qty, price, rate = (promotion[k] for k in ("meaning", "min_qty", "price_ils", "percent"))
@@ -445,13 +445,13 @@ def _lines(promotion: dict, terms: dict, layout: Layout) -> list[list]:
         for code in promotion["item_codes"]
     ]
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #44045554
+# %% ../../nbs/lib/07_sample.layouts.ipynb #8c81f172
 _SHAPES = dict(flat=(_flat, "Promotion"), groups=(_groups, "Promotion"), sales=(_sales, "Sale"), lines=(_lines, "Line"))
 
 
 def promotion_records(
     promotion: dict,  # a row of the truth's promotions; `ends_text` overrides the end as it is written
-    layout: Layout,
+    layout: Layout,  # how it is written
 ) -> list[str]:  # XML records: one, or one for each item where the layout has it so
     "Write a promotion's records."
     shape, tag = _SHAPES[layout.promo_shape]
@@ -524,10 +524,10 @@ def _store_lines(stores: list[dict], layout: Layout, day: date) -> str:
     ids = dict(chain=stores[0]["chain_id"], sub=stores[0]["sub_chain_id"], store="", check="")
     return write_list(rows, "Details", layout, ids).replace("\t\t<StoreId></StoreId>" + layout.newline, "")
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #a4d2615f
+# %% ../../nbs/lib/07_sample.layouts.ipynb #e890fb17
 def write_stores(
     stores: list[dict],  # one chain's stores, from make_stores
-    layout: Layout,
+    layout: Layout,  # how it is written
     day: date,  # day of publication
 ) -> str:  # the whole document
     "Write a Stores document."
@@ -554,7 +554,7 @@ def pack_bytes(
         archive.writestr(info, data, compresslevel=4)
     return buffer.getvalue()
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #c0ec8346
+# %% ../../nbs/lib/07_sample.layouts.ipynb #a957941e
 _NAMES = {  # layout -> name of a store's file, name of the Stores file
     "cerberus": ("{kind}{chain}-{store}-{minute}.gz", "Stores{chain}-{minute}.xml"),
     "shufersal": ("{kind}{chain}-{store}-{minute}.gz", "Stores{chain}-000-{minute}.gz"),
@@ -568,8 +568,8 @@ _NAMES = {  # layout -> name of a store's file, name of the Stores file
 def name_file(
     kind: str,  # Price, PriceFull, Promo, PromoFull or Stores
     layout: str,  # a key of LAYOUTS
-    chain_id: str,
-    sub_chain_id: str,
+    chain_id: str,  # 13 digits
+    sub_chain_id: str,  # as published; padded to three digits where a name has it
     store_id: str,  # three digits
     moment: datetime,  # time of publication in Israel
 ) -> str:  # the file's name

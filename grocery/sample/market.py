@@ -6,7 +6,7 @@
 __all__ = ['VERSION', 'ISRAEL', 'TRAPS', 'UNKNOWN_WORDS', 'EXTRAS', 'BAD_DATE', 'TRUTH', 'Desk', 'Shelf', 'Forms',
            'read_manifest', 'make_sample_market', 'read_truth', 'make_labels']
 
-# %% ../../nbs/lib/09_sample.market.ipynb #ab3895fb
+# %% ../../nbs/lib/09_sample.market.ipynb #00525b3a
 import json
 import os
 import shutil
@@ -47,10 +47,10 @@ from grocery.sample.prices import (
 )
 from .products import CHAINS, Chain, add_check_digit, make_items, make_products
 
-VERSION = 1  # of the generator: a market made by another version is made anew
+VERSION = 2  # of the generator: a market made by another version is made anew
 ISRAEL = ZoneInfo("Asia/Jerusalem")
 
-# %% ../../nbs/lib/09_sample.market.ipynb #54312024
+# %% ../../nbs/lib/09_sample.market.ipynb #e0337d43
 TRAPS = {  # kind -> what a careful reader does with the record: a reject's reason, "duplicate" or "accepted"
     "zero_price": "price_not_positive",
     "placeholder_price": "price_placeholder",
@@ -58,7 +58,8 @@ TRAPS = {  # kind -> what a careful reader does with the record: a reject's reas
     "missing_code": "missing_code",
     "bad_code": "bad_code",
     "bad_date": "bad_date",
-    "no_items": "missing_items",
+    "no_items": "accepted",
+    "bad_update": "accepted",
     "conflicting_duplicate": "conflicting_duplicate",
     "exact_duplicate": "duplicate",
     "penny_price": "accepted",
@@ -82,8 +83,8 @@ TRAPS = {  # kind -> what a careful reader does with the record: a reject's reas
 }
 UNKNOWN_WORDS = ("לא ידוע", "Unknown", "General", "---", ",", "null")
 
-# %% ../../nbs/lib/09_sample.market.ipynb #929a3fa8
-EXTRAS = (  # kind, chain, share of full files, code, name, price; `{day}` in a date marks a bad one
+# %% ../../nbs/lib/09_sample.market.ipynb #236eb03b
+EXTRAS = (  # kind, chain, share of full files, code, name, price
     ("zero_price", "shukdon", 1.0, "99", "מחלקת ירקות", "0.00"),
     ("zero_price", "salsalon", 1.0, "98", "מחלקת בשר", "0"),
     ("penny_price", "merkolit", 1.0, "9001", "כרטיס מתנה", "0.01"),
@@ -92,8 +93,8 @@ EXTRAS = (  # kind, chain, share of full files, code, name, price; `{day}` in a 
     ("missing_price", "hatzeron", 1.0, "9004", "פריט ללא מחיר", ""),
     ("missing_code", "shukdon", 0.05, "", "פריט ללא קוד", "9.90"),
     ("bad_code", "merkolit", 0.05, "7299-*12", "קוד שגוי", "12.90"),
-    ("bad_date", "hatzeron", 0.1, "9005", "שקית", "0.10"),
-    ("bad_date", "shukdon", 0.05, "9005", "שקית", "0.10"),
+    ("bad_update", "hatzeron", 0.1, "9005", "שקית", "0.10"),
+    ("bad_update", "shukdon", 0.05, "9005", "שקית", "0.10"),
     ("bad_check_digit", "salsalon", 1.0, add_check_digit("729910099999")[:12] + "x", "בלון", "3.9"),
     ("short_upc", "merkolit", 1.0, "38000199999", "חטיף מיובא 50 גרם", "7.90"),
     ("phone_code", "hatzeron", 1.0, "035550123", "משלוח טלפוני", "29.90"),
@@ -243,7 +244,7 @@ def _ids(desk: Desk, shelf: Shelf, layout: Layout) -> dict[str, str]:
     number = shelf.store_id if layout.pad else str(int(shelf.store_id))
     return dict(chain=chain.chain_id, sub=chain.sub_chain_id, store=number, check=str(sum(map(int, number)) % 10))
 
-# %% ../../nbs/lib/09_sample.market.ipynb #f2d4dbad
+# %% ../../nbs/lib/09_sample.market.ipynb #bc0db478
 def _extra_records(desk: Desk, layout: Layout, moment: datetime) -> list[tuple[str, str]]:
     "Write the trap records of one full file: (kind, record)."
     made = []
@@ -252,7 +253,7 @@ def _extra_records(desk: Desk, layout: Layout, moment: datetime) -> list[tuple[s
             continue
         item = dict(item_code=_wrong_digit(code), item_name=name, brand="", quantity=1.0, unit="piece", pack=1)
         record = price_record(item_facts(item | dict(is_weighed=False), 900 + 2 * place, layout), layout)
-        when = BAD_DATE if kind == "bad_date" else f"{moment - timedelta(days=30):{layout.when}}"
+        when = BAD_DATE if kind == "bad_update" else f"{moment - timedelta(days=30):{layout.when}}"
         made.append((kind, fill_record(record, when, price, 1.0, layout, when)))
     return made
 
