@@ -42,7 +42,7 @@ DAMAGES = {
     "unclosed quote": lambda f: ",".join([*f[:4], '"' + f[4], *f[5:]]),
     "unclosed quote at the start": lambda f: '"' + ",".join(f),
     "unclosed quote at the end": lambda f: ",".join(f[:-1]) + ',"',
-    "quote not doubled": lambda f: ",".join([*f[:4], '"מי פה 500 מ"ל"', *f[5:]]),
+    "quote not doubled": lambda f: ",".join([*f[:4], '"סבון 500 מ"ל"', *f[5:]]),
     "quote within": lambda f: ",".join([*f[:4], '30ס"מ', *f[5:]]),
     "two stray quotes": lambda f: ",".join([*f[:4], '"a', '"b', *f[6:]]),
     "delimiter not quoted": lambda f: ",".join([*f[:4], "קפה, טחון", *f[5:]]),

@@ -188,6 +188,24 @@ def test_prices_in_the_files_at_the_end_of_each_day_are_the_published_truth(text
     assert len(rows) > 15_000 and np.array_equal(said, true)
 
 
+def test_a_gross_error_is_in_one_mornings_full_file_and_mended_in_the_next(texts, truth):
+    said = {}
+    for row, records in ledger(texts, truth, ("PriceFull",)):
+        day = row.published_at.tz_convert("Asia/Jerusalem").date()
+        for record in records:
+            key = row.chain_id, row.store_id, fact(record, "ItemCode"), day
+            said.setdefault(key, set()).add(fact(record, "ItemPrice"))
+    for row in truth["events"].query("kind == 'gross_price_error'").itertuples():
+        for days, price in ((0, row.value_after), (1, row.value_before)):
+            key = row.chain_id, row.store_id, row.item_code, row.starts_on + timedelta(days)
+            assert price in set(map(float, said[key]))
+
+
+def test_changes_are_told_in_the_morning_and_in_both_updates(truth):
+    updates = truth["files"].query("kind == 'Price' and records > 0")
+    assert set(updates["published_at"].dt.tz_convert("Asia/Jerusalem").dt.hour) == {11, 16}
+
+
 def test_a_full_file_lists_exactly_what_is_available_besides_its_traps(texts, truth):
     prices, known = truth["prices"], set(zip(truth["items"]["chain_id"], truth["items"]["item_code"], strict=True))
     here = prices[prices["available"]].groupby(["chain_id", "store_id", "day"])["item_code"].agg(set)

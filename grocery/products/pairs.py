@@ -37,10 +37,10 @@ def make_names(
     "Collect how each chain spells each barcode."
     return _tidy(items)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #232cf8b1
+# %% ../../nbs/lib/31_products.pairs.ipynb #274bea54
 def read_lines(
     path: str | Path,  # a file of JSON lines, .gz or plain
-) -> list[dict]:
+) -> list[dict]:  # one dict per line
     "Read a file with one JSON object a line; raise SourceError for a file that is not there or not that."
     path = Path(path)
     try:
