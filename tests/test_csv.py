@@ -21,7 +21,25 @@ NAME = "israeli_prices_2026-08-09.csv"
 
 
 def _row(code: int, name: str = "חלב 3%", price: str = "6.90") -> list[str]:
-    return ["רשת", "7290000000001", "413", str(7290000000000 + code), name, "יצרן", "IL", "1.00", "1ליטר", "ליטר", price, price, "0", "1", "1", "", ""]
+    return [
+        "רשת",
+        "7290000000001",
+        "413",
+        str(7290000000000 + code),
+        name,
+        "יצרן",
+        "IL",
+        "1.00",
+        "1ליטר",
+        "ליטר",
+        price,
+        price,
+        "0",
+        "1",
+        "1",
+        "",
+        "",
+    ]
 
 
 def _line(fields: list[str], delimiter: str = ",") -> str:
@@ -55,7 +73,11 @@ DAMAGES = {
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(["good", "good", "good", "break", *DAMAGES]), max_size=12), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
+@given(
+    st.lists(st.sampled_from(["good", "good", "good", "break", *DAMAGES]), max_size=12),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+)
 @example(["unclosed quote", "good", "quote within", "good"], "\n", False)
 @example(["unclosed quote", "unclosed quote", "break", "good"], "\n", False)
 @example(["unclosed quote at the end", "break", "good"], "\r\n", True)
@@ -89,7 +111,10 @@ def test_bytes_never_raise(data, mapping):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.text(st.sampled_from('abאב",;\n\r\0\' '), max_size=12), min_size=1, max_size=6), st.sampled_from([",", ";", "\t", "|"]))
+@given(
+    st.lists(st.text(st.sampled_from("abאב\",;\n\r\0' "), max_size=12), min_size=1, max_size=6),
+    st.sampled_from([",", ";", "\t", "|"]),
+)
 def test_what_a_writer_writes_is_read_back(names, delimiter):
     "Proper CSV is never touched by recovery, unless a field holds NULs."
     rows = [_row(n, name) for n, name in enumerate(names)]
@@ -104,7 +129,14 @@ def test_what_a_writer_writes_is_read_back(names, delimiter):
 
 @pytest.mark.parametrize(
     "encoding, name",
-    [("utf-8", "utf-8"), ("utf-8-sig", "utf-8-sig"), ("cp1255", "windows-1255"), ("utf-16", "utf-16-le"), ("utf-16-le", "utf-16-le"), ("utf-16-be", "utf-16-be")],
+    [
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8-sig"),
+        ("cp1255", "windows-1255"),
+        ("utf-16", "utf-16-le"),
+        ("utf-16-le", "utf-16-le"),
+        ("utf-16-be", "utf-16-be"),
+    ],
 )
 def test_encodings(encoding, name):
     parsed = parse_csv(_table([_line(_row(n)) for n in range(5)]).encode(encoding), file_name=NAME)
@@ -174,7 +206,9 @@ def test_an_unquoted_delimiter_is_put_back_where_numbers_prove_it():
 def test_mapping_is_found_or_named():
     table = _table([_line(_row(1))]).encode()
     assert find_mapping(PROMOTIONS) == "daily_2026_08_promos" and find_mapping(["a", "b"]) is None
-    assert parse_csv(table, mapping="daily_2026_08", file_name=NAME).records == parse_csv(table, file_name="x.csv").records
+    assert (
+        parse_csv(table, mapping="daily_2026_08", file_name=NAME).records == parse_csv(table, file_name="x.csv").records
+    )
     assert parse_csv(b"a,b\n1,2\n", file_name="x.csv").kind == ""
     with pytest.raises(GroceryError, match="daily_2026_08"):
         parse_csv(table, mapping="daily_2026_80")
@@ -196,11 +230,18 @@ def test_columns_in_another_order_and_a_table_without_header():
 
 def test_names_of_files_tell_day_chain_and_store():
     table = _table([_line(_row(1))]).encode()
-    summer, winter = (parse_csv(table, file_name=f"a/israeli_prices_{day}.csv.gz").published_at for day in ("2026-08-09", "2026-01-09"))
+    summer, winter = (
+        parse_csv(table, file_name=f"a/israeli_prices_{day}.csv.gz").published_at
+        for day in ("2026-08-09", "2026-01-09")
+    )
     assert summer == datetime(2026, 8, 8, 21, tzinfo=UTC) and winter == datetime(2026, 1, 8, 22, tzinfo=UTC)
     assert parse_csv(table, file_name="prices_2026-13-40.csv").published_at is None
     stores = parse_csv((_line(STORES) + "\n1,7,1,מרכז,הרצל 5,עיר,\n").encode(), file_name="7290000000001_18.csv")
-    assert (stores.kind, stores.records[0]["chainid"], stores.records[0]["subchainid"]) == ("Stores", "7290000000001", "18")
+    assert (stores.kind, stores.records[0]["chainid"], stores.records[0]["subchainid"]) == (
+        "Stores",
+        "7290000000001",
+        "18",
+    )
 
 
 def test_damage_everywhere_stays_linear():
@@ -216,7 +257,10 @@ def _independent(data: bytes) -> list[dict]:
 
 @pytest.mark.realdata
 def test_real_tables_equal_an_independent_reader(realdata):
-    files = [*sorted((realdata / "history").glob("daily_*/*.csv.gz"))[::9], *sorted((realdata / "parsed").glob("*/*/*.csv"))]
+    files = [
+        *sorted((realdata / "history").glob("daily_*/*.csv.gz"))[::9],
+        *sorted((realdata / "parsed").glob("*/*/*.csv")),
+    ]
     assert len(files) > 60
     for file in files:
         data = file.read_bytes()

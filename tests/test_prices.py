@@ -331,7 +331,7 @@ def test_a_promotion_that_has_not_begun_is_not_known():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_model_sees_the_future(model):
-    series = stairs(6, count=2 if model in ("arima", "prophet") else 24)
+    series = stairs(6, count=1 if model in ("arima", "prophet") else 24)
     origins = make_origins(series.values.index, 7, 2)
     clean = predict_origins(model, series, origins, 7)
     bad = predict_origins(model, poisoned(series, origins[0]), origins[:1], 7)
@@ -348,7 +348,7 @@ def test_training_targets_end_with_the_history():
 
 
 def test_the_backtest_chooses_and_tunes_before_the_test_origin():
-    series = stairs(8)
+    series = stairs(8, count=12)
     last = make_origins(series.values.index, 7, 3)[-1]
     models = ["last_value", "seasonal_naive", "lightgbm"]
     clean, bad = (score_backtest(s, horizon=7, models=models) for s in (series, poisoned(series, last)))
@@ -439,13 +439,13 @@ def test_intervals_hold_what_they_promise_on_fresh_seeds():
 
 def test_nothing_beats_doing_nothing_on_noise_and_something_does_on_a_market_day():
     noise = [
-        score_backtest(stairs(s, count=40), horizon=7, models=["last_value", "seasonal_naive", "lightgbm"]).chosen[
+        score_backtest(stairs(s, count=20), horizon=7, models=["last_value", "seasonal_naive", "lightgbm"]).chosen[
             "item"
         ]
-        for s in (21, 22, 23)
+        for s in (21, 22)
     ]
-    assert noise == ["last_value"] * 3
-    series = stairs(24, count=40, chance=0.02)
+    assert noise == ["last_value"] * 2
+    series = stairs(24, count=20, chance=0.02)
     values = series.values * np.where(series.values.index.weekday == 1, 0.8, 1.0)[:, None]
     assert (
         score_backtest(SeriesSet(values, series.about), horizon=7, models=["last_value", "lightgbm"]).chosen["item"]
@@ -515,7 +515,7 @@ def market(seed: int, stores: int = 3, items: int = 60, days: int = 60) -> tuple
 
 def test_gross_errors_are_found_on_seeds_nobody_tuned_to():
     hits = {"precision": [], "recall": []}
-    for seed in range(900, 906):
+    for seed in range(900, 904):
         prices, errors = market(seed)
         score = score_anomalies(find_anomalies(prices), errors).set_index("metric")
         assert score.loc["recall", "n"] >= 10

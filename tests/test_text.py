@@ -100,12 +100,19 @@ def test_tidy(text, tidy):
 def test_real_names_keep_their_words(realdata):
     import gzip
 
-    names = [n for line in gzip.open(realdata / "derived" / "shared_barcodes.jsonl.gz") for ns in json.loads(line)["names"].values() for n in ns]
+    names = [
+        n
+        for line in gzip.open(realdata / "derived" / "shared_barcodes.jsonl.gz")
+        for ns in json.loads(line)["names"].values()
+        for n in ns
+    ]
     assert len(names) > 10_000
     for name in names:
         tidy = normalise_text(name)
         assert normalise_text(tidy) == tidy and fold(fold(name)) == fold(name)
-        assert [c for c in tidy if c.isdigit()] == [c for c in name.replace("¼", "14").replace("½", "12").replace("¾", "34") if c.isdigit()]
+        assert [c for c in tidy if c.isdigit()] == [
+            c for c in name.replace("¼", "14").replace("½", "12").replace("¾", "34") if c.isdigit()
+        ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOWN', 'Feed', 'read_feed', 'read_file', 'check_file']
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #fae4ad81
+# %% ../../nbs/lib/17_feeds.check.ipynb #24691d6b
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from ..errors import SourceError
 from .clean import CLEANERS, Cleaned, get, parse_date
 from .names import FeedName, make_store_id, parse_name
 from .parse import Parsed, parse_xml
-from .read import decode_bytes, open_bytes
-from .table import parse_csv
+from .read import Opened, decode_bytes, open_bytes
+from .table import CsvRows, parse_csv
 
 # %% ../../nbs/lib/17_feeds.check.ipynb #f7b31662
 @dataclass
@@ -59,24 +59,26 @@ def _only(table: pa.Table | None, column: str) -> str | None:
     values = table.column(column).unique().to_pylist() if table is not None and table.num_rows else []
     return values[0] if len(values) == 1 else None
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #fbc10369
-def _parse(data: bytes, file_name: str, mapping: str | None) -> tuple[Parsed, str, FeedName, list[str]]:
+# %% ../../nbs/lib/17_feeds.check.ipynb #537c61f7
+def _parse(opened: Opened, data: bytes, file_name: str, mapping: str | None) -> tuple[Parsed, str, FeedName, list[str]]:
     "Parse XML, or a table under a named mapping; returns records, encoding, name and problems."
-    text = decode_bytes(data)
+    text = decode_bytes(opened.data)
     if mapping or not text.text.lstrip("\ufeff \t\r\n\0").startswith("<"):
         rows = parse_csv(data, mapping=mapping, file_name=file_name)
         if rows.kind:
-            parsed = Parsed(
-                rows.kind.removesuffix("Full"),
-                f"csv/{rows.mapping}",
-                records=rows.records,
-                broken=["malformed_row"] * len(rows.malformed),
-            )
-            name = FeedName(rows.kind, published_at=rows.published_at)
-            return parsed, rows.encoding, name, rows.problems
-    return parse_xml(text.text), text.encoding, parse_name(file_name), text.problems
+            return _as_parsed(rows), rows.encoding, FeedName(rows.kind, published_at=rows.published_at), rows.problems
+    return parse_xml(text.text), text.encoding, parse_name(file_name), opened.problems + text.problems
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #02c147bb
+
+def _as_parsed(rows: CsvRows) -> Parsed:
+    "Say of a table what a parser says of XML."
+    broken = [{"row": bad.row, "reason": "malformed_row", "detail": bad.why, "raw": bad.raw} for bad in rows.malformed]
+    kind = rows.kind.removesuffix("Full")
+    return Parsed(
+        kind, f"csv/{rows.mapping}", records=rows.records, rows=rows.rows, broken=broken, complete=rows.complete
+    )
+
+# %% ../../nbs/lib/17_feeds.check.ipynb #42895419
 def read_feed(
     data: bytes,  # the file as it came
     file_name: str,  # its name, with or without folders
@@ -84,16 +86,15 @@ def read_feed(
 ) -> Feed:  # never raises for bad data
     "Read one feed file from bytes to typed tables and a ledger."
     opened = open_bytes(data)
-    parsed, encoding, name, problems = _parse(opened.data, Path(file_name).name, mapping)
+    parsed, encoding, name, problems = _parse(opened, data, Path(file_name).name, mapping)
     kind = _kind(parsed.kind, name, parsed.header)
-    problems = opened.problems + problems + parsed.problems
+    problems = problems + parsed.problems
     header = parsed.header | {k: v for k, v in _from_name(name).items() if not parsed.header.get(k)}
     clean = CLEANERS.get(kind.removesuffix("Full"))
     cleaned = clean(parsed.records, header) if clean else Cleaned()
-    rejects = cleaned.rejects + [
-        {"row": len(parsed.records) + n, "reason": reason, "detail": "", "raw": ""}
-        for n, reason in enumerate(parsed.broken, 1)
-    ]
+    for reject in cleaned.rejects if parsed.rows else ():
+        reject["row"] = parsed.rows[reject["row"] - 1]
+    rejects = cleaned.rejects + parsed.broken
     if kind == "unknown":
         problems = [f"not a feed: {_describe(data)}", *problems]
     ledger = _ledger(data, file_name, opened.compression, encoding, parsed, header, cleaned, rejects)

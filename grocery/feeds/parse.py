@@ -27,7 +27,7 @@ CONTAINERS = {
     "branches": "Stores",
 }
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #0ef57c70
+# %% ../../nbs/lib/14_feeds.parse.ipynb #57a77700
 @dataclass
 class Parsed:
     "The records of one feed file, in the file's own words (field names in lower case), and what was wrong."
@@ -37,7 +37,8 @@ class Parsed:
     header: dict[str, str] = field(default_factory=dict)  # fields outside the records: chainid, storeid …
     declared_count: int | None = None  # the Count attribute; None if there is none
     records: list[dict] = field(default_factory=list)  # field -> text; a promotion's items under "_items"
-    broken: list[str] = field(default_factory=list)  # one reason per record that could not be read
+    rows: list[int] | None = None  # each record's number in the file; None means 1, 2, 3 …
+    broken: list[dict] = field(default_factory=list)  # records that could not be read: row, reason, detail, raw
     complete: bool = True  # False if the text ends before its last tag or holds fewer records than declared
     problems: list[str] = field(default_factory=list)
 
@@ -182,7 +183,7 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
     except etree.XMLSyntaxError:
         return [], None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #97fb75fc
+# %% ../../nbs/lib/14_feeds.parse.ipynb #4a1f4c51
 def _account(parsed: Parsed, text: str, tag: str) -> None:
     "Compare the records read with the record tags in the text."
     if "<!--" in text or "<![CDATA[" in text:
@@ -193,7 +194,8 @@ def _account(parsed: Parsed, text: str, tag: str) -> None:
     if not parsed.complete and len(parsed.records) > closed:
         del parsed.records[closed:]
     reason = "malformed_row" if parsed.complete else "truncated_record"
-    parsed.broken += [reason] * max(0, opened - len(parsed.records))
+    first = len(parsed.records) + 1
+    parsed.broken = [{"row": row, "reason": reason, "detail": "", "raw": ""} for row in range(first, opened + 1)]
 
 # %% ../../nbs/lib/14_feeds.parse.ipynb #2090b5c9
 def _ends_well(text: str) -> bool:

@@ -75,12 +75,12 @@ def _per_series(rows: pd.DataFrame) -> pd.DataFrame:
         }
     return pd.DataFrame(parts).groupby(rows["series_id"]).mean()
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #2a6e85e8
+# %% ../../nbs/lib/45_prices.backtest.ipynb #22b03b98
 def score_forecasts(
     rows: pd.DataFrame,  # as `predict_origins`, one model; with low and high where there are intervals
     *,
     rounds: int = 300,  # bootstrap resamples of series
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> pd.DataFrame:  # metric, value, low, high (95%, over series), n (series)
     "Score one model's forecasts; metrics ending in _moving count only series that had changed in the four weeks before."
     each, out = _per_series(rows), []
@@ -111,7 +111,7 @@ def find_champion(
     ]
     return "last_value" if gain.empty else str(gain.sort_values(["value", "model"])["model"].iloc[0])
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #5ddc1d4b
+# %% ../../nbs/lib/45_prices.backtest.ipynb #dccb6503
 def score_backtest(
     series: SeriesSet,  # item and index series together
     *,
@@ -120,7 +120,7 @@ def score_backtest(
     models: Iterable[str] = tuple(MODELS),  # keys of MODELS; each runs on the levels it is for
     promotions: pd.DataFrame | None = None,  # chain_id, item_code, starts_on, ends_on
     params: dict | None = None,  # LightGBM parameters; None means the defaults
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> Backtest:  # empty where the history is too short for two origins
     "Forecast from past days with every model, choose a champion, and score all on the last origin."
     days = make_origins(series.values.index, horizon, origins)
@@ -144,7 +144,7 @@ def score_backtest(
         )
     return Backtest(pd.concat(metrics, ignore_index=True)[columns], pd.concat(rows, ignore_index=True), chosen)
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #95ed0d83
+# %% ../../nbs/lib/45_prices.backtest.ipynb #6ac96bb4
 def fit_params(
     series: SeriesSet,  # item series
     *,
@@ -152,7 +152,7 @@ def fit_params(
     origins: int = 3,  # how many origins the backtest will use
     trials: int = 5,  # how many shapes to try
     promotions: pd.DataFrame | None = None,  # chain_id, item_code, starts_on, ends_on
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> dict:  # LightGBM parameters; empty (the defaults) where the history before the backtest is too short
     "Tune LightGBM on days before the backtest begins."
     first = make_origins(series.values.index, horizon, origins)

@@ -55,24 +55,24 @@ def _starred(part: str) -> list[str]:
     words = _words(part.rstrip("*"))
     return [*words[:-1], words[-1] + "*"] if words and part.endswith("*") else words
 
-# %% ../../nbs/lib/42_prices.basket.ipynb #2ff58b91
-def _index(names: pd.Series) -> dict[str, np.ndarray]:
+# %% ../../nbs/lib/42_prices.basket.ipynb #2523c6f0
+def _index(names: pd.Series) -> dict[str, list[int]]:
     "Map each word to the positions of the names that hold it."
-    words = names.map(lambda name: list(dict.fromkeys(_words(name)))).explode()
-    position = pd.Series(
-        np.repeat(np.arange(len(names)), names.map(lambda n: max(1, len(set(_words(n))))).to_numpy()), words.index
-    )
-    return {word: part.to_numpy() for word, part in position.groupby(words.to_numpy())}
+    index: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        for word in set(_words(name)):
+            index.setdefault(word, []).append(position)
+    return index
 
 
-def _holding(word: str, index: dict[str, np.ndarray]) -> set[int]:
+def _holding(word: str, index: dict[str, list[int]]) -> set[int]:
     "Find the positions whose name holds a word, or with a star a word that begins so."
     if not word.endswith("*"):
         return set(index.get(word, ()))
     return {p for w, at in index.items() if w.startswith(word[:-1]) for p in at}
 
 
-def _matching(query: str, index: dict[str, np.ndarray]) -> set[int]:
+def _matching(query: str, index: dict[str, list[int]]) -> set[int]:
     "Find the positions that hold all words of any alternative."
     found = (set.intersection(*(_holding(w, index) for w in side)) for side in _pattern(query) if side)
     return set().union(*found)

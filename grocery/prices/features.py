@@ -52,14 +52,14 @@ def _matrix(daily: pd.DataFrame) -> pd.DataFrame:
     )
     return wide.reindex(pd.date_range(wide.index.min(), wide.index.max(), freq="D")).ffill(limit=HOLD_DAYS)
 
-# %% ../../nbs/lib/43_prices.features.ipynb #423bd7f9
+# %% ../../nbs/lib/43_prices.features.ipynb #3c75a10b
 def make_item_series(
     daily: pd.DataFrame,  # as `make_daily`
     names: pd.DataFrame | None = None,  # chain_id, item_code, item_name: labels; None means the code
     *,
     limit: int | None = None,  # keep a random choice of so many series; None means all
     min_share: float = 0.9,  # share of days a series must have
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> SeriesSet:  # level "item", series_id "chain/item"
     "Make one series per item of a chain: the median price over its stores."
     if daily.empty:
@@ -103,7 +103,7 @@ def make_index_series(
     )
     return SeriesSet(pd.DataFrame(out), about.rename_axis("series_id"))
 
-# %% ../../nbs/lib/43_prices.features.ipynb #7ceb620b
+# %% ../../nbs/lib/43_prices.features.ipynb #66d7f514
 def find_groups(
     lake: Lake,  # an open lake
 ) -> pd.DataFrame:  # chain_id, item_code, label: each item in its category, its chain and "all"
@@ -121,7 +121,7 @@ def read_series(
     lake: Lake,  # an open lake
     *,
     limit: int = 120,  # how many item series to choose
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> SeriesSet:  # index and item series; empty where the lake has no prices
     "Read daily series from a lake."
     prices, days = read_history(lake)

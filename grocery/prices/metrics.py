@@ -110,13 +110,13 @@ def find_moves(
     order = np.log1p(moves["change"]).abs().sort_values(ascending=False, kind="stable").index
     return moves.loc[order, columns].head(limit or len(moves)).reset_index(drop=True)
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #44ff019c
+# %% ../../nbs/lib/40_prices.metrics.ipynb #439e2a75
 def make_interval(
     values: np.ndarray,  # one number per product, series or store
     *,
     rounds: int = 300,  # resamples
     share: float = 0.95,  # how much of them the interval holds
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> tuple[float, float]:  # low and high of the mean; nan where there are fewer than two values
     "Bootstrap an interval of a mean."
     values = np.asarray(values, float)
@@ -127,12 +127,12 @@ def make_interval(
     low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #467f6cb2
+# %% ../../nbs/lib/40_prices.metrics.ipynb #a289f434
 def score_levels(
     shelf: pd.DataFrame,  # current prices: chain_id, store_id, gtin, price_ils (as `prices_now`)
     *,
     rounds: int = 300,  # bootstrap resamples of products
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> (
     pd.DataFrame
 ):  # per chain: level, low, high, products, rivals; cheapest first; empty where no product is sold by two chains
@@ -221,7 +221,7 @@ def read_history(
         days >= pd.Timestamp(since)
     ]
 
-# %% ../../nbs/lib/40_prices.metrics.ipynb #a02a1ccf
+# %% ../../nbs/lib/40_prices.metrics.ipynb #d947ca2e
 def find_lake_moves(
     lake: Lake,  # an open lake; opened with `as_of` it ends at that moment
     days: int = 28,  # how far back to compare
@@ -243,7 +243,7 @@ def find_lake_moves(
 def score_lake_levels(
     lake: Lake,  # an open lake
     *,
-    seed: int = 7,
+    seed: int = 7,  # draws what chance decides
 ) -> pd.DataFrame:  # as `score_levels`, with chain_name; empty where no barcode is sold by two chains
     "Compare the chains of a lake on the products they share."
     shelf = lake.sql(

@@ -84,7 +84,7 @@ def split_labels(
     first = kept.groupby("text").order.transform("min")
     return kept[kept.order == first].drop(columns=["text", "order"]).reset_index(drop=True)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #14dd5f30
+# %% ../../nbs/lib/36_products.classify.ipynb #b05a6a17
 def score_macro_f1(
     truth: np.ndarray,  # category numbers
     said: np.ndarray,  # predicted numbers
@@ -100,7 +100,7 @@ def score_macro_f1(
 def score_calibration(
     right: np.ndarray,  # was the answer right, bool
     confidence: np.ndarray,  # 0 to 1
-    bins: int = 10,
+    bins: int = 10,  # how many
 ) -> float:  # 0 is perfect
     "Compute the expected calibration error over equally wide bins."
     place = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -109,7 +109,7 @@ def score_calibration(
     ]
     return float(sum(gaps))
 
-# %% ../../nbs/lib/36_products.classify.ipynb #f42ed0e0
+# %% ../../nbs/lib/36_products.classify.ipynb #fcceb8ad
 @dataclass(frozen=True)
 class Features:
     "Turns names into numbers; fitted on the training part only."
@@ -120,14 +120,14 @@ class Features:
 
     def sparse(
         self,
-        names: list[str],
+        names: list[str],  # names as chains or people write them
     ):  # a sparse matrix
         "TF-IDF of names."
         return self.tfidf.transform([fold_name(n) for n in names])
 
     def dense(
         self,
-        names: list[str],
+        names: list[str],  # names as chains or people write them
     ) -> np.ndarray:  # float32
         "Reduced TF-IDF beside the embedding."
         reduced = np.asarray(self.sparse(names) @ self.directions.T, dtype=np.float32)
@@ -141,7 +141,7 @@ def fit_features(
     names: list[str],  # the training part's names
     embed: Embedder | None = None,  # trained without the test part's products
     directions: int = 96,  # columns of the reduced TF-IDF
-    seed: int = 7,
+    seed: int = 7,  # draws whatever is drawn
 ) -> Features:
     "Fit TF-IDF and its strongest directions."
     tfidf = need("sklearn.feature_extraction.text", "ml").TfidfVectorizer(**_TFIDF, min_df=2)
@@ -207,7 +207,7 @@ def _fit_lightgbm(x: np.ndarray, y: np.ndarray, classes: int, seed: int, rounds:
     }
     return lightgbm.train(fixed | settings, lightgbm.Dataset(x, y, free_raw_data=False), rounds)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #08b56e99
+# %% ../../nbs/lib/36_products.classify.ipynb #04b1e3ee
 _SCORERS = {
     "majority": _score_majority,
     "linear_svc": _score_linear,
@@ -231,14 +231,14 @@ class Classifier:
 
     def confidences(
         self,
-        names: list[str],
+        names: list[str],  # names as chains or people write them
     ) -> np.ndarray:  # one row per name, one column per category, each row sums to 1
         "Tell how sure the model is of each category."
         return _softmax(_SCORERS[self.kind](*self.state, self.features, names) / self.temperature)
 
 
 def predict_categories(
-    model: Classifier,
+    model: Classifier,  # a fitted one
     names: list[str],  # names as chains or people write them
 ) -> pd.DataFrame:  # category (None is unknown) and confidence (0 to 1), one row per name in order
     "Name each name's category; abstain below the model's confidence and where no letter is known."
@@ -321,12 +321,12 @@ def _calibrate(model: Classifier, valid: _Data, target: float = 0.95, floor: flo
     least = float(confidence[good[-1]]) if len(good) else 1.0
     return replace(model, temperature=temperature, min_confidence=round(max(floor, least), 4))
 
-# %% ../../nbs/lib/36_products.classify.ipynb #2938cf02
+# %% ../../nbs/lib/36_products.classify.ipynb #f884d05b
 def fit_classifiers(
     labels: pd.DataFrame,  # as `split_labels` gives them
     embed: Embedder | None = None,  # trained without the products of the other parts; None leaves the embedding out
     trials: int = 4,  # settings tried for each booster
-    seed: int = 7,
+    seed: int = 7,  # draws whatever is drawn
 ) -> dict[str, Classifier]:  # majority, linear_svc, lightgbm, xgboost: the simplest first
     "Fit every model on the training part and calibrate it on the validation part."
     rows = {part: labels[labels.split == part] for part in ("train", "validation")}
@@ -349,7 +349,7 @@ def _data(table: pd.DataFrame, categories: tuple[str, ...], features: Features) 
     names = table.item_name.tolist()
     return _Data(names, pd.Index(categories).get_indexer(table.category), features.dense(names))
 
-# %% ../../nbs/lib/36_products.classify.ipynb #13e533e4
+# %% ../../nbs/lib/36_products.classify.ipynb #1a1fe0c7
 def _measure(truth: np.ndarray, sure: np.ndarray, least: float) -> dict[str, float]:
     "Compute every figure of one model on some rows."
     said, confidence = sure.argmax(axis=1), sure.max(axis=1)
@@ -364,7 +364,7 @@ def _measure(truth: np.ndarray, sure: np.ndarray, least: float) -> dict[str, flo
 
 
 def score_classifier(
-    model: Classifier,
+    model: Classifier,  # a fitted one
     labels: pd.DataFrame,  # product_id, item_name, category of one part; other categories than the model's count as wrong
     seed: int = 7,  # draws the bootstrap
     repeats: int = 300,  # resamples of products
@@ -393,13 +393,13 @@ def choose_classifier(
     error = (best["high"] - best["low"]) / 3.92  # a 95% interval is 3.92 standard errors wide
     return next(kind for kind, row in scores.items() if row["value"] >= best["value"] - error)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #98f5396c
+# %% ../../nbs/lib/36_products.classify.ipynb #9acd4b26
 def score_classifiers(
-    models: dict[str, Classifier],
+    models: dict[str, Classifier],  # as `fit_classifiers` gives them
     labels: pd.DataFrame,  # as `split_labels` gives them
     chosen: str,  # what `choose_classifier` said
-    split: str = "test",
-    seed: int = 7,
+    split: str = "test",  # which part is measured
+    seed: int = 7,  # draws whatever is drawn
 ) -> pd.DataFrame:  # model, metric, value, low, high, n, split, is_baseline, is_chosen
     "Measure every model on the same part."
     part = labels[labels.split == split]
@@ -408,11 +408,11 @@ def score_classifiers(
     result["is_baseline"], result["is_chosen"] = result.model.isin(BASELINES), result.model == chosen
     return result[["model", "metric", "value", "low", "high", "n", "split", "is_baseline", "is_chosen"]]
 
-# %% ../../nbs/lib/36_products.classify.ipynb #fc39b009
+# %% ../../nbs/lib/36_products.classify.ipynb #77cdaa66
 def find_confusions(
-    model: Classifier,
+    model: Classifier,  # a fitted one
     labels: pd.DataFrame,  # product_id, item_name, category of one part
-    top: int = 10,
+    top: int = 10,  # rows at most
 ) -> pd.DataFrame:  # category, predicted, names (how many), example; the most frequent first
     "Find which categories a model takes for which."
     sure = model.confidences(labels.item_name.tolist())
@@ -421,7 +421,7 @@ def find_confusions(
     counts = wrong.groupby(["category", "predicted"]).agg(names=("item_name", "size"), example=("item_name", "first"))
     return counts.sort_values("names", ascending=False, kind="stable").head(top).reset_index()
 
-# %% ../../nbs/lib/36_products.classify.ipynb #c968a41f
+# %% ../../nbs/lib/36_products.classify.ipynb #9526c669
 _CONFUSIONS = ["category", "predicted", "names", "example"]
 MIN_PRODUCTS = 30  # labelled products in the smallest part; fewer say nothing
 
@@ -439,7 +439,7 @@ class CategoriesRun:
 
 def fit_label_embedder(
     labels: pd.DataFrame,  # as `split_labels` gives them
-    seed: int = 7,
+    seed: int = 7,  # draws whatever is drawn
     **settings,  # of `fit_embedder`
 ) -> Embedder | None:  # None where too few products have two spellings
     "Train an embedder on the spellings of the training part's products."
@@ -453,7 +453,7 @@ def fit_label_embedder(
 def fit_categories(
     labels: pd.DataFrame,  # product_id, item_name, category
     trials: int = 4,  # settings tried for each booster
-    seed: int = 7,
+    seed: int = 7,  # draws whatever is drawn
 ) -> CategoriesRun:
     "Train every model, choose one on validation and measure all of them on the test part."
     parts = split_labels(labels, seed)
@@ -471,12 +471,12 @@ def fit_categories(
     message = f"trained on {sizes['train']} products; on validation {chosen} is best"
     return CategoriesRun(message, models[chosen], metrics.reset_index(drop=True), confusions, counts)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #3d5c4e74
+# %% ../../nbs/lib/36_products.classify.ipynb #65a6f0d7
 FORMAT = "grocery-classifier-1"
 
 
 def write_classifier(
-    model: Classifier,
+    model: Classifier,  # a fitted one
     folder: str | Path,  # made if it is not there
 ) -> Path:  # the folder
     "Save a classifier as plain files."

@@ -69,7 +69,7 @@ def find_similar(
     hits.insert(0, "rank", np.arange(1, len(hits) + 1))
     return hits
 
-# %% ../../nbs/lib/33_products.search.ipynb #e660e42e
+# %% ../../nbs/lib/33_products.search.ipynb #7dcab0f0
 def find_ranks(
     scores: np.ndarray,  # one row per query, one column per candidate; higher is nearer
     answers: np.ndarray,  # column of each query's right candidate
@@ -83,7 +83,7 @@ def find_ranks(
 def make_interval(
     statistic: Callable[[np.ndarray], float],  # what to measure on the chosen rows
     rows: int,  # how many rows there are to choose from
-    seed: int = 7,
+    seed: int = 7,  # draws the resamples
     repeats: int = 500,  # resamples
 ) -> tuple[float, float]:  # low and high end of the middle 95%
     "Tell how much a figure would move with other test rows, by the bootstrap."
@@ -217,7 +217,7 @@ def fit_similarity(
         f"trained on {asked['train']} barcodes; on validation {best} is better", embedder, metrics, examples, counts
     )
 
-# %% ../../nbs/lib/33_products.search.ipynb #c32a33a4
+# %% ../../nbs/lib/33_products.search.ipynb #f2cd7899
 def make_metric_names(
     metrics: pd.DataFrame,  # model, metric, value, split
     split: str = "test",  # which part's figures
@@ -230,7 +230,7 @@ def make_metric_names(
 def plot_metrics(
     metrics: pd.DataFrame,  # model, metric, value, low, high, split, is_baseline
     names: list[str],  # which metrics, left to right
-    split: str = "test",
+    split: str = "test",  # which part's figures
 ):  # a matplotlib figure
     "Draw every model's figures with their intervals."
     figure, axes = need("matplotlib.pyplot", "run").subplots(

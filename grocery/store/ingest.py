@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOT_YET', 'find_files', 'read_feeds', 'Ingested', 'ingest']
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #33d8c646
+# %% ../../nbs/lib/23_store.ingest.ipynb #fb2afde4
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import __version__
-from ..errors import SourceError
+from ..errors import SourceError, choose
 from ..feeds.check import Feed, read_file
 from ..feeds.names import parse_name
+from ..feeds.table import MAPPINGS
 from .history import extend_history
 from .lake import Lake
 from ..tables import MONEY, REASONS, TABLES, make_table
@@ -285,7 +286,7 @@ class Ingested:
         rows, rejected = self.totals["rows_in"], sum(self.totals["rejected"].values())
         return max(rejected / rows if rows else 0.0, self.totals["incomplete_files"] / max(len(self.ledgers), 1))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #adccefa9
+# %% ../../nbs/lib/23_store.ingest.ipynb #c6a9ceda
 def ingest(
     sources: str | Path | Iterable[str | Path],  # files and folders of raw feeds
     lake: Lake,  # where to write
@@ -295,6 +296,8 @@ def ingest(
     progress: Callable[[int, int], None] | None = None,  # called with (files done, files in all)
 ) -> Ingested:
     "Read raw feed files into the lake; raise SourceError if nothing is a feed, LakeError if the lake cannot be written."
+    if mapping:
+        choose(mapping, MAPPINGS, "column mapping", SourceError)
     paths = find_files(sources)
     lake.check_writable()
     held = set(lake.read("files")["file_sha256"].to_pylist())
