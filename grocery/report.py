@@ -19,7 +19,7 @@ from .evaluate import read_results
 
 pd.options.display.notebook_repr_html = False
 
-# %% ../nbs/lib/80_report.ipynb #e7f59477
+# %% ../nbs/lib/80_report.ipynb #a02f1e7b
 def format_money(
     ils: float,  # ILS; None or NaN is unknown
 ) -> str:  # "₪12.90", from 1,000 on without agorot
@@ -37,6 +37,8 @@ def format_percent(
     if share is None or not math.isfinite(share):
         return "unknown"
     least = 10 ** -(digits + 2)
+    if 1 - least / 2 <= share < 1:
+        return f"over {1 - least:.{digits}%}"
     return f"less than {least:.{digits}%}" if 0 < share < least / 2 else f"{share:.{digits}%}"
 
 # %% ../nbs/lib/80_report.ipynb #6fdbda63
@@ -117,7 +119,7 @@ def _totals(chains: pd.DataFrame) -> dict:
     names = ["files", "stores", "rows_in", "rejected", "incomplete_files"]
     return chains[names].sum().to_dict() | {"chains": len(chains), "until": chains["last_published_at"].max()}
 
-# %% ../nbs/lib/80_report.ipynb #2f84bebe
+# %% ../nbs/lib/80_report.ipynb #01df758d
 def _baskets(out: Path, limit: int = 8) -> dict:
     "Lay out the cheapest stores of each basket."
     table = read_results(out, "baskets")
@@ -139,7 +141,7 @@ def _basket_card(part: pd.DataFrame, limit: int) -> dict:
         {
             "store": r.store_name,
             "chain": r.chain_name,
-            "city": getattr(r, "city", None),
+            "city": _city(getattr(r, "city", None)),
             "total": r.compared_ils,
             "extra": e,
             "width": _width(e / most),
@@ -152,6 +154,11 @@ def _basket_card(part: pd.DataFrame, limit: int) -> dict:
         "lines": int(first["lines"]),
         "stores": stores,
     } | _basket_notes(ranked, refused, limit, first)
+
+
+def _city(city: object) -> str | None:
+    "Keep a city's name; some chains publish a number instead."
+    return None if pd.isna(city) or not re.search(r"[^\W\d_]", str(city)) else str(city)
 
 
 def _basket_notes(ranked: pd.DataFrame, refused: int, limit: int, first: pd.Series) -> dict:
@@ -231,7 +238,7 @@ def _move(row, way: str, most: float) -> dict:
         "change": f"{arrow} {_signed(row.change, 0)}", "tone": f"{way}-text", "way": way, "width": _width(abs(row.change) / most),
     }  # fmt: skip
 
-# %% ../nbs/lib/80_report.ipynb #ab35f2af
+# %% ../nbs/lib/80_report.ipynb #5f4b5625
 def plot_forecast(
     series: pd.DataFrame,  # one series of `forecasts`: kind, day, mean, low, high
 ) -> dict:  # svg (Markup), ticks, first, today, today_left, last: what the template sets around it
@@ -251,7 +258,7 @@ def plot_forecast(
     joined = pd.concat([past.tail(1).assign(low=past["mean"], high=past["mean"]), ahead])
     band = joined.dropna(subset=["low", "high"])
     today = float(x(past["day"]).max()) if len(past) else 0.0
-    ticks = [{"top": f"{y(v):.1f}", "text": _tick(v)} for v in (high, (high + low) / 2, low)]
+    ticks = [{"top": f"{y(v):.1f}", "text": _tick(v, high)} for v in (high, (high + low) / 2, low)]
     parts = [f'<line class="grid-line" x1="0" x2="100" y1="{t["top"]}" y2="{t["top"]}"/>' for t in ticks]
     parts += [f'<line class="today-line" x1="{today:.2f}" x2="{today:.2f}" y1="0" y2="100"/>']
     parts += (
@@ -276,8 +283,8 @@ def plot_forecast(
     return {"svg": svg, "ticks": ticks, "today_left": f"{today:.1f}"} | dates
 
 
-def _tick(value: float) -> str:
-    return f"{value:,.1f}" if value >= 50 else f"{value:,.2f}"
+def _tick(value: float, largest: float | None = None) -> str:
+    return f"{value:,.1f}" if (largest or value) >= 50 else f"{value:,.2f}"
 
 # %% ../nbs/lib/80_report.ipynb #0bebbd8c
 def _chart(series: pd.DataFrame) -> dict:
@@ -344,7 +351,7 @@ def _write(metric: str, value: float) -> str:
     "Write a figure as its metric wants it."
     return _DIGITS[_METRICS.get(metric, ("", False))[1]](value) if math.isfinite(value) else "unknown"
 
-# %% ../nbs/lib/80_report.ipynb #4911dfad
+# %% ../nbs/lib/80_report.ipynb #dccc8aaf
 def _model_row(row) -> dict:
     "Lay out one figure beside its baseline."
     known = [v for v in (row.value, row.high, row.baseline_value) if math.isfinite(v)]
@@ -361,7 +368,7 @@ def _model_row(row) -> dict:
         if base is not None
         else []
     )
-    parts += [f"n = {row.n:,.0f}"] if math.isfinite(row.n) else []
+    parts += [f"n\u00a0=\u00a0{row.n:,.0f}"] if math.isfinite(row.n) else []
     tone, verdict = _verdict(row)
     label = _METRICS.get(row.metric, (row.metric, False))[0]
     texts = {
@@ -381,7 +388,7 @@ def _verdict(row) -> tuple[str, str]:
         return "none", "not compared"
     return ("good", "better than the baseline") if row.better else ("same", "not surely better")
 
-# %% ../nbs/lib/80_report.ipynb #a832f9e3
+# %% ../nbs/lib/80_report.ipynb #91c14d92
 _TRUTH = ("lake", "price errors")  # areas that are shown beside the truth, not beside a baseline
 
 
@@ -413,7 +420,7 @@ def _quality(out: Path, limit: int = 8) -> dict:
         {
             "label": _METRICS.get(r.metric, (r.metric, 0))[0],
             "value": _write(r.metric, r.value),
-            "detail": f"{r.note}; n = {r.n:,.0f}",
+            "detail": f"{r.note}; n\u00a0=\u00a0{r.n:,.0f}",
         }
         for r in true.itertuples()
     ]

@@ -31,7 +31,7 @@ from .settings import Settings, read_settings
 from .store.lake import open_lake
 from .track import end_run, start_run
 
-# %% ../nbs/lib/90_run.ipynb #d746672a
+# %% ../nbs/lib/90_run.ipynb #d9eee5d7
 @dataclass(frozen=True)
 class Step:
     "One pipeline of the job and the pipelines before it that matter to it."
@@ -45,9 +45,9 @@ _MODELS = ("32_train_similarity", "36_train_classifier", "42_baskets", "44_train
 JOB = (
     Step("10_ingest"),
     Step("32_train_similarity", ("10_ingest",)),
-    Step("36_train_classifier", ("10_ingest",), ("32_train_similarity",)),
-    Step("42_baskets", ("10_ingest",), ("32_train_similarity", "36_train_classifier")),
-    Step("44_train_forecast", ("10_ingest",), ("32_train_similarity", "36_train_classifier")),
+    Step("36_train_classifier", ("10_ingest",)),
+    Step("42_baskets", ("10_ingest",), ("36_train_classifier",)),
+    Step("44_train_forecast", ("10_ingest",), ("36_train_classifier",)),
     Step("49_evaluate", ("10_ingest",), _MODELS),
     Step("90_report", ("10_ingest",), (*_MODELS, "49_evaluate")),
 )

@@ -327,6 +327,8 @@ def _description_problems(node: ast.FunctionDef, comments: set[int], classes: se
         if arg.arg not in ("self", "cls") and not arg.arg.startswith("_"):
             if arg.annotation is None and arg not in (a.vararg, a.kwarg):
                 problems.append(f"parameter {arg.arg} has no type")
+            if arg.annotation is not None and "help=" in ast.unparse(arg.annotation):
+                continue  # a command's parameter: what the terminal shows says it
             if not _commented(arg.lineno, (arg.annotation or arg).end_lineno, node, comments):
                 problems.append(f"parameter {arg.arg} has no comment")
     result = node.returns

@@ -279,6 +279,8 @@ def test_categories_keep_sweets_out_where_they_are_known():
 def test_an_empty_shelf_and_a_wrong_list():
     priced = price_baskets(read_baskets(), shelf())
     assert priced.stores.empty and priced.lines.empty
+    some = price_user_basket([("rice", 1000, "g")], shelf(packed("A", "1", "rice", 5.0)))
+    assert list(priced.stores) == list(some.stores)
     for wrong in ([("rice", 0, "g")], [("rice", 5, "kg")], [("", 5, "g")]):
         with pytest.raises(GroceryError):
             price_user_basket(wrong, shelf())
