@@ -41,7 +41,7 @@ def format_percent(
         return f"over {1 - least:.{digits}%}"
     return f"less than {least:.{digits}%}" if 0 < share < least / 2 else f"{share:.{digits}%}"
 
-# %% ../nbs/lib/80_report.ipynb #6fdbda63
+# %% ../nbs/lib/80_report.ipynb #547d850b
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]+")
 
 
@@ -52,7 +52,7 @@ def clean_text(
     "Make a text fit to be shown: one line, no control characters, not endless."
     if text is None or (isinstance(text, float) and math.isnan(text)) or text is pd.NA:
         return "unknown"
-    line = " ".join(_HIDDEN.sub(" ", str(text)).split())
+    line = " ".join(part for part in _HIDDEN.sub(" ", str(text)).split(" ") if part)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -238,12 +238,12 @@ def _move(row, way: str, most: float) -> dict:
         "change": f"{arrow} {_signed(row.change, 0)}", "tone": f"{way}-text", "way": way, "width": _width(abs(row.change) / most),
     }  # fmt: skip
 
-# %% ../nbs/lib/80_report.ipynb #5f4b5625
+# %% ../nbs/lib/80_report.ipynb #de8b4d1d
 def plot_forecast(
     series: pd.DataFrame,  # one series of `forecasts`: kind, day, mean, low, high
 ) -> dict:  # svg (Markup), ticks, first, today, today_left, last: what the template sets around it
     "Draw a series' past and forecast with its interval as SVG."
-    markup = need("markupsafe", "run").Markup
+    markup = need("jinja2.utils", "run").markupsafe.Markup
     series = series.sort_values("day")
     past, ahead = series[series["kind"] == "history"], series[series["kind"] == "forecast"]
     days = pd.to_datetime(series["day"])
@@ -545,7 +545,7 @@ def _unknown(parts: dict, out: Path) -> list[str]:
     rows += [f"How to do surely better than the simplest rule for: {', '.join(map(str, kept))}."] if len(kept) else []
     return [text.replace("..", ".") for text in rows]
 
-# %% ../nbs/lib/80_report.ipynb #e351aa5e
+# %% ../nbs/lib/80_report.ipynb #4d7e0cb5
 def _template():
     "Load the page's template; everything that goes into it is escaped."
     jinja2 = need("jinja2", "run")
@@ -563,7 +563,7 @@ def make_report(
     out: str | Path,  # folder of results: the tables that the pipelines wrote
     path: str | Path | None = None,  # where the page goes; None means report.html beside `out`
     *,
-    title: str = "What groceries cost",
+    title: str = "What groceries cost",  # the page's heading
     source: str = "",  # the source's name
     day: str = "",  # Israel date of the job
     made: dict | None = None,  # name -> text for the foot of the page: lake version, code version

@@ -107,7 +107,7 @@ def _default(node: ast.stmt, pipeline: str) -> tuple[str, int | float | bool | s
         f"Pipeline {pipeline}: received `{ast.unparse(node)}` in the parameters cell, allowed: name = number, text, True or False."
     )
 
-# %% ../nbs/lib/90_run.ipynb #a60a2bce
+# %% ../nbs/lib/90_run.ipynb #33388b2c
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -115,7 +115,7 @@ def type_parameter(
     name: str,  # the parameter, for the message
     value: object,  # what the caller gave: text from the command line, or a Python value
     default: int | float | bool | str,  # the notebook's default, whose type counts
-) -> int | float | bool | str:
+) -> int | float | bool | str:  # of the default's type
     "Give a value the type of its default; raise PipelineError if it does not fit."
     kind = type(default)
     text = str(value).strip()

@@ -101,7 +101,7 @@ STORE_FILES = _table(
     items=pa.int64(),
 )
 
-# %% ../nbs/lib/04_tables.ipynb #b10f9559
+# %% ../nbs/lib/04_tables.ipynb #07358ca9
 UNITS = ("g", "ml", "piece")
 
 STORES = _table(
@@ -124,6 +124,7 @@ STORES = _table(
     file_sha256=CODE,
 )
 
+# %% ../nbs/lib/04_tables.ipynb #fa1785eb
 ITEMS = _table(
     "items",
     "chain_id item_code",
@@ -145,6 +146,7 @@ ITEMS = _table(
     file_sha256=CODE,
 )
 
+# %% ../nbs/lib/04_tables.ipynb #d6889a4b
 PRICES = _table(
     "prices",
     "chain_id store_id item_code valid_from",
@@ -170,6 +172,7 @@ PRICE_MARKS = _table(
     file_sha256=CODE,
 )
 
+# %% ../nbs/lib/04_tables.ipynb #b6e7d8f4
 PROMOTIONS = _table(
     "promotions",
     "chain_id store_id promotion_id",
@@ -205,6 +208,7 @@ PROMOTIONS = _table(
     file_sha256=CODE,
 )
 
+# %% ../nbs/lib/04_tables.ipynb #db572728
 PROMOTION_ITEMS = _table(
     "promotion_items",
     "chain_id store_id promotion_id group_id item_code",
@@ -224,7 +228,7 @@ PROMOTION_ITEMS = _table(
     file_sha256=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #3536eda8
+# %% ../nbs/lib/04_tables.ipynb #b121f377
 PRODUCTS = _table(
     "products",
     "product_id",
@@ -251,7 +255,7 @@ PRODUCT_ITEMS = _table(
     score=pa.float64(),  # 0 to 1
 )
 
-# %% ../nbs/lib/04_tables.ipynb #cb5899dc
+# %% ../nbs/lib/04_tables.ipynb #a24f6518
 TABLES = {
     t.name: t
     for t in (
@@ -269,7 +273,7 @@ TABLES = {
     )
 }
 
-# %% ../nbs/lib/04_tables.ipynb #a966bc49
+# %% ../nbs/lib/04_tables.ipynb #8bf6971e
 def make_table(
     name: str,  # a key of TABLES
     rows: list[dict],  # one dict per row; absent keys become null
@@ -280,7 +284,7 @@ def make_table(
         choose(column, schema.names, f"column of {name}")
     return pa.Table.from_pylist(rows, schema=schema)
 
-# %% ../nbs/lib/04_tables.ipynb #4e2f0c95
+# %% ../nbs/lib/04_tables.ipynb #6c9656ae
 def check_table(
     name: str,  # a key of TABLES
     table: pa.Table,  # any Arrow table

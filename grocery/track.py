@@ -75,7 +75,7 @@ def _notes(out: str | Path, run_id: str) -> Path:
     "Name the file of a run's notes."
     return Path(out) / ".runs" / f"{run_id}.jsonl"
 
-# %% ../nbs/lib/08_track.ipynb #73b4e5ea
+# %% ../nbs/lib/08_track.ipynb #1bdd466b
 @dataclass(frozen=True)
 class Tracker:
     "Writes what a pipeline found to a folder, and notes it for its MLflow run."
@@ -88,7 +88,7 @@ class Tracker:
         values: dict,  # name -> value
     ) -> None:
         "Record parameters; one that the run already has is left as it is."
-        self._note("params", {str(k): str(v) for k, v in values.items()})
+        _note(self, "params", {str(k): str(v) for k, v in values.items()})
 
     def metrics(
         self,
@@ -96,7 +96,7 @@ class Tracker:
     ) -> None:
         "Record figures."
         numbers = {str(k): float(v) for k, v in values.items() if v is not None}
-        self._note("metrics", {k: v for k, v in numbers.items() if math.isfinite(v)})
+        _note(self, "metrics", {k: v for k, v in numbers.items() if math.isfinite(v)})
 
     def table(
         self,
@@ -106,58 +106,63 @@ class Tracker:
         "Write a table as out/NAME.parquet and log it."
         if isinstance(table, pd.DataFrame):
             table = pa.Table.from_pandas(table, preserve_index=False)
-        return self._keep(f"{name}.parquet", lambda path: pq.write_table(table, path), "tables")
+        return _keep(self, f"{name}.parquet", "tables", lambda path: pq.write_table(table, path))
 
     def figure(
         self,
         name: str,  # the file's name without .png
-        figure,  # a matplotlib figure
+        figure: object,  # a matplotlib figure
     ) -> Path | None:  # the file; None when there is no folder
         "Write a figure as out/NAME.png and log it."
-        return self._keep(
-            f"{name}.png", lambda path: figure.savefig(path, format="png", dpi=110, bbox_inches="tight"), "figures"
-        )
+        how = {"format": "png", "dpi": 110, "bbox_inches": "tight"}
+        return _keep(self, f"{name}.png", "figures", lambda path: figure.savefig(path, **how))
 
     def file(
         self,
         path: Path | str,  # an existing file
         folder: str = "",  # folder inside the run; "" is its top
     ) -> Path:  # the same file
-        "Log a file that is already written."
-        path = Path(path)
-        if not path.is_file():
-            raise GroceryError(f"Cannot log {path}: received no file there, allowed: an existing file. Write it first.")
-        self._note("files", {str(path.absolute()): folder})
-        return path
+        "Log a file that is already written; raise GroceryError if it is not."
+        _note(self, "files", {str(_existing(path).absolute()): folder})
+        return Path(path)
 
     def model_folder(
         self,
         path: Path | str,  # an existing folder that holds a model
         name: str,  # the model's name
     ) -> Path:  # the folder under out/models, or `path` when there is no `out`
-        "Keep a model's folder as out/models/NAME and log it."
-        path = Path(path)
-        if not path.is_dir():
-            raise GroceryError(f"Cannot log model {name}: received {path}, allowed: an existing folder. Save it first.")
-        target = Path(self.out) / "models" / name if self.out else path
-        if target.resolve() != path.resolve():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(path, target)
-        self._note("folders", {str(target.absolute()): f"models/{name}"})
+        "Keep a model's folder as out/models/NAME and log it; raise GroceryError if it is not there."
+        target = Path(self.out) / "models" / name if self.out else Path(path)
+        _copy_folder(_existing(path), target)
+        _note(self, "folders", {str(target.absolute()): f"models/{name}"})
         return target
 
-    def _keep(self, name: str, write, folder: str) -> Path | None:
-        return self.file(_write(Path(self.out) / name, write), folder) if self.out else None
+# %% ../nbs/lib/08_track.ipynb #fc7341b6
+def _existing(path: Path | str) -> Path:
+    if not Path(path).exists():
+        raise GroceryError(f"Cannot log {path}: received no file there, allowed: what exists. Write it first.")
+    return Path(path)
 
-    def _note(self, kind: str, values: dict) -> None:
-        "Note something for the run; whole lines only, so that a kernel that dies leaves what it noted before."
-        if self.run_id and values:
-            path = _notes(self.out, self.run_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([kind, values]) + "\n")
 
-# %% ../nbs/lib/08_track.ipynb #c17a3b40
+def _copy_folder(source: Path, target: Path) -> None:
+    if target.resolve() != source.resolve():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+
+
+def _keep(tracker: Tracker, name: str, folder: str, write) -> Path | None:
+    return tracker.file(_write(Path(tracker.out) / name, write), folder) if tracker.out else None
+
+
+def _note(tracker: Tracker, kind: str, values: dict) -> None:
+    "Note something for the run; whole lines only, so that a kernel that dies leaves what it noted before."
+    if tracker.run_id and values:
+        path = _notes(tracker.out, tracker.run_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([kind, values]) + "\n")
+
+# %% ../nbs/lib/08_track.ipynb #898c25d8
 def open_tracker(
     run_id: str = "",  # the pipeline's parameter `run_id`; "" is no MLflow run
     out: str | Path = "",  # the pipeline's parameter `out`; "" is no folder
@@ -167,7 +172,7 @@ def open_tracker(
         raise GroceryError(f"Run {run_id}: received no folder `out`, allowed: a folder that the runner can read.")
     return Tracker(run_id, str(out) if out else "")
 
-# %% ../nbs/lib/08_track.ipynb #8baaa6aa
+# %% ../nbs/lib/08_track.ipynb #1f1f5c16
 def start_run(
     settings: Settings,  # where runs are kept
     name: str,  # the run's name: the pipeline's
@@ -201,7 +206,7 @@ def end_run(
         client.set_terminated(run_id, status)
         notes.unlink(missing_ok=True)
 
-# %% ../nbs/lib/08_track.ipynb #f310ae00
+# %% ../nbs/lib/08_track.ipynb #ee9cb606
 def _texts(pairs: dict) -> dict[str, str]:
     "Turn names and values into the texts MLflow keeps."
     return {str(k): str(v)[:5000] for k, v in pairs.items()}

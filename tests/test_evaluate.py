@@ -42,15 +42,21 @@ def test_better_needs_the_whole_interval_and_the_strongest_baseline():
 
 def test_each_level_is_judged_apart_and_validation_is_not_looked_at():
     rows = figures(("last_value", 0.1, 0.05, 0.2, True, True), metric="mae_share")
-    both = pd.concat([rows.assign(level="item"), rows.assign(level="index"), rows.assign(level="index", split="validation", value=9)])
+    both = pd.concat(
+        [rows.assign(level="item"), rows.assign(level="index"), rows.assign(level="index", split="validation", value=9)]
+    )
     scored = score_models("forecast", both)
-    assert [r["area"] for r in scored] == ["forecast: item", "forecast: index"] and {r["value"] for r in scored} == {0.1}
+    assert [r["area"] for r in scored] == ["forecast: item", "forecast: index"] and {r["value"] for r in scored} == {
+        0.1
+    }
 
 
 def test_an_empty_house_says_so(tmp_path):
     lake = open_lake(tmp_path / "lake")
     first, last, note = make_unit_prices(lake)
-    table = make_evaluation(score_models("a", pd.DataFrame()), score_lake(lake, ""), score_drift(make_drift(first, last), note))
+    table = make_evaluation(
+        score_models("a", pd.DataFrame()), score_lake(lake, ""), score_drift(make_drift(first, last), note)
+    )
     assert list(table.columns) == COLUMNS and table["value"].isna().all() and (table["note"] != "").all()
     assert note == "not enough history: 0 days, 28 needed"
     assert str(table["better"].dtype) == "boolean"
@@ -69,7 +75,9 @@ def test_a_wrong_price_and_an_unseen_shortage_are_counted():
 
 
 def test_wrong_links_cost_precision_and_missing_links_cost_recall():
-    true = pd.DataFrame({"chain_id": list("ABCD"), "item_code": list("1234"), "item_name": list("wxyz"), "product_id": list("ppqq")})
+    true = pd.DataFrame(
+        {"chain_id": list("ABCD"), "item_code": list("1234"), "item_name": list("wxyz"), "product_id": list("ppqq")}
+    )
     wrong = true.assign(product_id="one")
     precision, recall, _ = score_links(wrong, true)
     assert precision["value"] == pytest.approx(2 / 6) and recall["value"] == 1
@@ -80,8 +88,16 @@ def test_wrong_links_cost_precision_and_missing_links_cost_recall():
 def test_files_that_are_missing_miscounted_or_held_twice(tmp_path):
     (tmp_path / "again.xml").write_bytes(b"same")
     digest = "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
-    mine = pd.DataFrame({"path": ["a.xml", "b.xml"], "file_sha256": [digest, "y"], "rows_in": [4, 3], "complete": [True, True]})
-    true = pd.DataFrame({"path": ["a.xml", "b.xml", "again.xml", "gone.xml"], "records": [4, 5, 4, 1], "complete": [True, False, True, True]})
+    mine = pd.DataFrame(
+        {"path": ["a.xml", "b.xml"], "file_sha256": [digest, "y"], "rows_in": [4, 3], "complete": [True, True]}
+    )
+    true = pd.DataFrame(
+        {
+            "path": ["a.xml", "b.xml", "again.xml", "gone.xml"],
+            "records": [4, 5, 4, 1],
+            "complete": [True, False, True, True],
+        }
+    )
     held, counted, damage = score_ledgers(mine, true, tmp_path)
     assert (held["value"], counted["value"], damage["value"]) == (0.75, 0.5, 0.5)
 

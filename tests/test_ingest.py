@@ -232,3 +232,15 @@ def test_real_daily_tables_come_back_to_the_last_agora(realdata, tmp_path):
         positive = both[both["price"] > 0]
         assert len(positive) > 60_000 and (positive["price"] == positive["price_ils"]).all()
         assert len(answer) == len(positive)
+
+
+def test_a_plain_script_may_ingest_with_workers(tmp_path):
+    "Spawned readers must not run the caller's script again."
+    write_market(tmp_path / "feeds", days=3, stores=2)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from grocery import ingest, open_lake\nprint('once')\n"
+        f"print(ingest({str(tmp_path / 'feeds')!r}, open_lake({str(tmp_path / 'lake')!r}), workers=2).totals['files'])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["once", "12"], done.stderr

@@ -204,9 +204,25 @@ def test_the_kernel_sees_the_runners_settings(settings):
 # ---- the whole job
 
 
+def execute_here(notebook: Path, target: Path, parameters: dict, settings: Settings) -> None:
+    """Execute a notebook without a kernel, to be quick: what is tested below is what is run, not how."""
+    first, *others = [c.source for c in nbformat.read(notebook, 4).cells]
+    names: dict = {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.read(notebook, 4), target)
+    try:
+        exec(first, names)
+        names |= parameters
+        for code in others:
+            exec(code, names)
+    except Exception as error:
+        raise PipelineError(f"Pipeline {notebook.stem} failed: {type(error).__name__}: {error}.") from None
+
+
 @pytest.fixture
-def job(tmp_path, settings, source):
+def job(tmp_path, settings, source, monkeypatch):
     """Three steps: the second needs the first, the third reads the second."""
+    monkeypatch.setattr("grocery.run._execute", execute_here)
     folder = tmp_path / "pipelines"
     write_pipeline(folder, "10_in", COMMON + 'source: str = ""', WRITE.format(name="in", x=1))
     write_pipeline(folder, "42_mid", COMMON + "size: int = 1", WRITE.format(name="mid", x="size") + "\n1 / size")
@@ -225,7 +241,6 @@ def job(tmp_path, settings, source):
     return run
 
 
-@pytest.mark.slow
 def test_done_work_is_not_repeated_and_changed_work_is(job):
     assert job()[0] == ["done", "done", "done"]
     began = time.perf_counter()
@@ -244,7 +259,6 @@ def test_done_work_is_not_repeated_and_changed_work_is(job):
     assert (job.settings.reports_dir / "2026-03-02" / result.place.name / "results" / "mid.parquet").is_file()
 
 
-@pytest.mark.slow
 def test_force_and_a_changed_notebook_run_again(job):
     job()
     write_pipeline(job.folder, "90_end", COMMON, WRITE.format(name="end", x=4))
@@ -252,7 +266,6 @@ def test_force_and_a_changed_notebook_run_again(job):
     assert job(force=True)[0] == ["done", "done", "done"]
 
 
-@pytest.mark.slow
 def test_a_failed_step_leaves_nothing_stale_and_does_not_stop_its_neighbours(job):
     _, result, _ = job()
     with pytest.raises(PipelineError, match="42_mid failed.*ZeroDivisionError"):

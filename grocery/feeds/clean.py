@@ -226,7 +226,7 @@ def _number(text: str | None) -> float | None:
     value = parse_money(text)
     return None if value is None else float(value)
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #5b4d43c6
+# %% ../../nbs/lib/15_feeds.clean.ipynb #79150120
 @dataclass
 class Cleaned:
     "Typed tables of one file, and what did not get into them."
@@ -237,7 +237,13 @@ class Cleaned:
     duplicates: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def reject(self, row: int, reason: str, record: dict, detail: str = "") -> None:
+    def reject(
+        self,
+        row: int,  # the record's number in the file, from 1
+        reason: str,  # a key of grocery.tables.REASONS
+        record: dict,  # the record in the file's own words
+        detail: str = "",  # what a reader should know beside the reason
+    ) -> None:
         "Set a record aside with its reason."
         raw = json.dumps(record, ensure_ascii=False)[:20_000]
         self.rejects.append({"row": row, "reason": reason, "detail": detail, "raw": raw})

@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['NOT_YET', 'find_files', 'read_feeds', 'Ingested', 'ingest']
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #fb2afde4
+# %% ../../nbs/lib/23_store.ingest.ipynb #91885198
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -52,7 +54,7 @@ def find_files(
     early = datetime.min.replace(tzinfo=UTC)
     return sorted(found, key=lambda p: (parse_name(p.name).published_at or early, str(p)))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #95d52fdd
+# %% ../../nbs/lib/23_store.ingest.ipynb #42758150
 def _read(path: str, mapping: str | None) -> Feed:
     "Read one file; a fault of ours becomes the file's problem and is counted, the others go on."
     try:
@@ -70,6 +72,19 @@ def _read(path: str, mapping: str | None) -> Feed:
         return Feed(ledger | zero | {"problems": [f"could not be read: {type(error).__name__}: {error}"]})
 
 
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    "Keep a spawned process from running the caller's script again: it needs only this module."
+    main = vars(sys.modules["__main__"])
+    shown = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(shown)
+
+# %% ../../nbs/lib/23_store.ingest.ipynb #d4d9cbb5
 def read_feeds(
     paths: list[Path],  # files to read
     mapping: str | None = None,  # a named column mapping, for tables
@@ -85,14 +100,15 @@ def read_feeds(
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting, todo = [], iter(paths)
-        for path in todo:
-            waiting.append(pool.submit(_read, str(path), mapping))
+        waiting = []
+        for path in paths:
+            with _hidden_main():
+                waiting.append(pool.submit(_read, str(path), mapping))
             if len(waiting) >= 4 * workers:
                 yield waiting.pop(0).result()
         yield from (future.result() for future in waiting)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #b69a007a
+# %% ../../nbs/lib/23_store.ingest.ipynb #0454e652
 _NEWEST = """
 SELECT {columns} FROM (SELECT * FROM old UNION ALL BY NAME SELECT * FROM new) LEFT JOIN times USING (file_sha256)
 QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY published_at DESC NULLS LAST, file_sha256 DESC) = 1"""
@@ -101,7 +117,7 @@ _LINES = """
 SELECT DISTINCT ON ({key}) lines.* FROM (SELECT * FROM old UNION ALL BY NAME SELECT * FROM new) lines
 SEMI JOIN promotions USING (chain_id, store_id, promotion_id, file_sha256) ORDER BY {key}"""
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #3c1bbdc4
+# %% ../../nbs/lib/23_store.ingest.ipynb #ea7500ee
 def _query(sql: str, **tables: pa.Table) -> pa.Table:
     import duckdb
 
@@ -111,7 +127,7 @@ def _query(sql: str, **tables: pa.Table) -> pa.Table:
             connection.register(name, table)
         return connection.sql(sql).to_arrow_table()
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #18aa362d
+# %% ../../nbs/lib/23_store.ingest.ipynb #5992d945
 def _newest(name: str, old: pa.Table, new: pa.Table, times: pa.Table) -> pa.Table:
     "Keep one row per key: that of the file published last."
     seen = {
@@ -122,7 +138,7 @@ def _newest(name: str, old: pa.Table, new: pa.Table, times: pa.Table) -> pa.Tabl
     columns = ", ".join(seen.get(c, c).format(key=key) for c in TABLES[name].schema.names)
     return _query(_NEWEST.format(columns=columns, key=key), old=old, new=new, times=times)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #42b2af02
+# %% ../../nbs/lib/23_store.ingest.ipynb #0e755a51
 _SCALE = 10_000
 
 
@@ -149,7 +165,7 @@ def _to_table(frame: pd.DataFrame) -> pa.Table:
     }
     return pa.table(columns | {"price_ils": money, "allow_discount": flags}).select(TABLES["prices"].schema.names)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #6c99c26d
+# %% ../../nbs/lib/23_store.ingest.ipynb #627d2042
 def _fold_chain(lake: Lake, chain_id: str, prices: pa.Table, store_files: pa.Table) -> None:
     "Fold the new price files of one chain into its stores' histories, in two commits."
     stores = pc.unique(store_files["store_id"]).to_pylist()
@@ -183,7 +199,7 @@ def _fold_chain(lake: Lake, chain_id: str, prices: pa.Table, store_files: pa.Tab
 def _by_store(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return dict(list(frame.drop(columns="chain_id").groupby("store_id"))) if len(frame) else {}
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #a9942a0c
+# %% ../../nbs/lib/23_store.ingest.ipynb #4d628ae6
 def _stamp(feeds: list[Feed], name: str) -> pa.Table:
     "Put a table of many feeds under one another, each row with its file."
     parts = [TABLES[name].schema.empty_table()]
@@ -193,7 +209,7 @@ def _stamp(feeds: list[Feed], name: str) -> pa.Table:
             parts.append(table.set_column(at, "file_sha256", pa.repeat(feed.ledger["sha256"], table.num_rows)))
     return pa.concat_tables(parts)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #72308637
+# %% ../../nbs/lib/23_store.ingest.ipynb #7adb87a1
 def _store_files(feeds: list[Feed]) -> pa.Table:
     "Say which stores each price file spoke of, and whether it listed everything: a cut file's silence says nothing."
     rows = []
@@ -210,7 +226,7 @@ def _store_files(feeds: list[Feed]) -> pa.Table:
         ]
     return make_table("store_files", rows)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #7b81ceca
+# %% ../../nbs/lib/23_store.ingest.ipynb #d7fb9f80
 def _write_batch(lake: Lake, feeds: list[Feed], now: datetime) -> None:
     "Write a batch of files; `files` comes last."
     for feed in feeds:
@@ -256,7 +272,7 @@ def _file_row(ledger: dict, now: datetime) -> dict:
     named = {"file_sha256": ledger["sha256"], "path": ledger["file"], "rejected": sum(ledger["rejected"].values())}
     return own | named | {"ingested_at": now, "code_version": __version__}
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #5c2dd37a
+# %% ../../nbs/lib/23_store.ingest.ipynb #6b168919
 @dataclass
 class Ingested:
     "What an ingest did."
@@ -286,7 +302,7 @@ class Ingested:
         rows, rejected = self.totals["rows_in"], sum(self.totals["rejected"].values())
         return max(rejected / rows if rows else 0.0, self.totals["incomplete_files"] / max(len(self.ledgers), 1))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #c6a9ceda
+# %% ../../nbs/lib/23_store.ingest.ipynb #67b1ab2a
 def ingest(
     sources: str | Path | Iterable[str | Path],  # files and folders of raw feeds
     lake: Lake,  # where to write

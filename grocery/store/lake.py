@@ -69,7 +69,49 @@ def _connect(tables: dict[str, object], at: datetime | None):
     connection.execute("SET lock_configuration = true")
     return connection
 
-# %% ../../nbs/lib/20_store.lake.ipynb #77bba03f
+# %% ../../nbs/lib/20_store.lake.ipynb #ee5c5247
+def _check_writable(path: str) -> None:
+    "Raise LakeError if a lake is a local folder that must not or cannot be written."
+    if "://" in path:
+        return
+    place = Path(path)
+    while not place.exists():
+        place = place.parent
+    for folder in [place, *(p for p in place.glob("*") if place == Path(path) and p.is_dir())]:
+        closed = not folder.is_dir() or not stat.S_IMODE(folder.stat().st_mode) & 0o222
+        if closed or not os.access(folder, os.W_OK):
+            raise LakeError(
+                f"The lake at {path} cannot be written: {folder} is read-only or no folder. Make it writable or name another with --lake."
+            )
+
+# %% ../../nbs/lib/20_store.lake.ipynb #73d30b41
+def _write_delta(path: str, name: str, table: pa.Table, **how) -> None:
+    "Write a table that keeps its contract, in one commit."
+    from deltalake import write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    _check_writable(path)
+    table = check_table(name, table)
+    try:
+        write_deltalake(f"{path.rstrip('/')}/{name}", table, partition_by=PARTITIONS.get(name), **how)
+    except (OSError, DeltaError) as error:
+        raise LakeError(
+            f"The lake at {path} cannot be written: {error}. Free space or name another with --lake."
+        ) from None
+
+
+def _answer(query: str, tables: dict[str, object], at: datetime | None) -> pa.Table:
+    "Ask DuckDB; an error becomes one line."
+    import duckdb
+
+    try:
+        result = _connect(tables, at).sql(query)
+        return pa.table({}) if result is None else result.to_arrow_table()
+    except duckdb.Error as error:
+        line, known = str(error).splitlines()[0], ", ".join(sorted([*TABLES, "prices_now"]))
+        raise LakeError(f"The query cannot be answered: {line}. Allowed: one SELECT over {known}.") from None
+
+# %% ../../nbs/lib/20_store.lake.ipynb #94ffe8be
 @dataclass(frozen=True)
 class Lake:
     "Delta tables in one place. Reading makes nothing; the first write makes the folder."
@@ -77,13 +119,10 @@ class Lake:
     path: str
     as_of: datetime | None = None  # see the lake as it was valid at this instant; None is now
 
-    def _address(self, name: str) -> str:
-        return f"{self.path.rstrip('/')}/{choose(name, TABLES, 'table', LakeError)}"
-
     def _open(self, name: str):
         from deltalake import DeltaTable
 
-        address = self._address(name)
+        address = f"{self.path.rstrip('/')}/{choose(name, TABLES, 'table', LakeError)}"
         return DeltaTable(address) if DeltaTable.is_deltatable(address) else None
 
     def read(
@@ -93,27 +132,17 @@ class Lake:
     ) -> pa.Table:  # the contract's columns; empty if never written
         "Read a whole table or the part that matches."
         table = self._open(name)
-        schema = TABLES[name].schema
-        return schema.empty_table() if table is None else check_table(name, table.to_pyarrow_table(filters=where))
+        empty = TABLES[name].schema.empty_table()
+        return empty if table is None else check_table(name, table.to_pyarrow_table(filters=where))
 
     def sql(
         self,
         query: str,  # one SELECT in DuckDB's dialect
-    ) -> pa.Table:
-        "Answer a question; raise LakeError with DuckDB's words when it is not a question that can be answered."
-        import duckdb
-
+    ) -> pa.Table:  # the answer; no columns if the query answers nothing
+        "Answer a question; raise LakeError with DuckDB's words when it cannot be answered."
         opened = {name: self._open(name) for name in TABLES}
-        tables = {
-            n: t.to_pyarrow_dataset() if t is not None else TABLES[n].schema.empty_table() for n, t in opened.items()
-        }
-        try:
-            result = _connect(tables, self.as_of).sql(query)
-            return pa.table({}) if result is None else result.to_arrow_table()
-        except duckdb.Error as error:
-            raise LakeError(
-                f"The query cannot be answered: {str(error).splitlines()[0]} Allowed: one SELECT over {', '.join(sorted([*TABLES, 'prices_now']))}."
-            ) from None
+        tables = {n: TABLES[n].schema.empty_table() if t is None else t.to_pyarrow_dataset() for n, t in opened.items()}
+        return _answer(query, tables, self.as_of)
 
     def overwrite(
         self,
@@ -122,7 +151,7 @@ class Lake:
         where: str | None = None,  # SQL predicate: only rows that match are replaced; None replaces all
     ) -> None:
         "Replace a table, or the rows that match, in one commit."
-        self._write(name, table, mode="overwrite", predicate=where if self._open(name) is not None else None)
+        _write_delta(self.path, name, table, mode="overwrite", predicate=where if self._open(name) else None)
 
     def append(
         self,
@@ -131,34 +160,11 @@ class Lake:
     ) -> None:
         "Add rows in one commit."
         if table.num_rows:
-            self._write(name, table, mode="append")
-
-    def _write(self, name: str, table: pa.Table, **how) -> None:
-        from deltalake import write_deltalake
-        from deltalake.exceptions import DeltaError
-
-        self.check_writable()
-        table = check_table(name, table)
-        try:
-            write_deltalake(self._address(name), table, partition_by=PARTITIONS.get(name), **how)
-        except (OSError, DeltaError) as error:
-            raise LakeError(
-                f"The lake at {self.path} cannot be written: {error}. Free space or name another with --lake."
-            ) from None
+            _write_delta(self.path, name, table, mode="append")
 
     def check_writable(self) -> None:
-        "Raise LakeError if the lake is a local folder that must not or cannot be written."
-        if "://" in self.path:
-            return
-        place = Path(self.path)
-        while not place.exists():
-            place = place.parent
-        for folder in [place, *(p for p in place.glob("*") if place == Path(self.path) and p.is_dir())]:
-            closed = not folder.is_dir() or not stat.S_IMODE(folder.stat().st_mode) & 0o222
-            if closed or not os.access(folder, os.W_OK):
-                raise LakeError(
-                    f"The lake at {self.path} cannot be written: {folder} is read-only or no folder. Make it writable or name another with --lake."
-                )
+        "Raise LakeError if the lake must not or cannot be written."
+        _check_writable(self.path)
 
     def versions(self) -> dict[str, int]:  # table -> number of its last commit
         "Tell which commit each table stands at."
@@ -169,7 +175,7 @@ class Lake:
         "Tell one number that changes whenever anything in the lake does."
         return sum(v + 1 for v in self.versions().values())
 
-# %% ../../nbs/lib/20_store.lake.ipynb #eafd5df9
+# %% ../../nbs/lib/20_store.lake.ipynb #14e87894
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see prices as they were valid then; None is now
