@@ -26,10 +26,10 @@ pd.options.display.notebook_repr_html = False
 pd.options.display.width = 170
 pd.options.display.max_columns = None
 
-# %% ../nbs/lib/48_evaluate.ipynb #8690f4fc
+# %% ../nbs/lib/48_evaluate.ipynb #56e9e244
 COLUMNS = ["area", "metric", "value", "low", "high", "baseline", "baseline_value", "better", "n", "note"]
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #1a633e14
 def _row(
     area: str, metric: str, value: float, low=np.nan, high=np.nan, n: float = np.nan, note: str = "", **more
 ) -> dict:
@@ -39,7 +39,7 @@ def _row(
         {"area": area, "metric": metric, "value": value, "low": low, "high": high, "n": n, "note": note} | empty | more
     )
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #9322d690
 def make_evaluation(
     *parts: list[dict],  # rows from the functions below
 ) -> pd.DataFrame:  # COLUMNS; `better` is true only where the whole interval lies on the good side of the baseline, null where there is no baseline
@@ -48,7 +48,7 @@ def make_evaluation(
     numbers = ["value", "low", "high", "baseline_value", "n"]
     return frame.astype(dict.fromkeys(numbers, float)).astype({"better": "boolean"})
 
-# %% ../nbs/lib/48_evaluate.ipynb #7295852d
+# %% ../nbs/lib/48_evaluate.ipynb #0a845505
 HEADLINES = {  # metric -> is more better?
     "mrr": True,
     "recall@1": True,
@@ -60,7 +60,7 @@ HEADLINES = {  # metric -> is more better?
     "mase": False,
 }
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #5d734649
 def score_models(
     area: str,  # what the figures are about: "product similarity"
     metrics: pd.DataFrame,  # model, metric, value, low, high, n, split, is_baseline, is_chosen; `level` where there are several
@@ -80,7 +80,7 @@ def score_models(
         _beside(area, test[test["metric"] == m], more) for m, more in HEADLINES.items() if (test["metric"] == m).any()
     ]
 
-# %% ../nbs/lib/48_evaluate.ipynb #93da6051
+# %% ../nbs/lib/48_evaluate.ipynb #5b5aa380
 def _beside(area: str, rows: pd.DataFrame, more_is_better: bool) -> dict:
     "Set the chosen model of one metric beside its strongest baseline."
     own, known = rows[rows["is_chosen"].astype(bool)], rows[rows["is_baseline"].astype(bool)].sort_values("value")
@@ -94,7 +94,7 @@ def _beside(area: str, rows: pd.DataFrame, more_is_better: bool) -> dict:
         return row | {"better": False, "note": f"no model was surely better, so the baseline {best['model']} is used"}
     return row | {"better": bool(own["low"] > best["value"] if more_is_better else own["high"] < best["value"])}
 
-# %% ../nbs/lib/48_evaluate.ipynb #f756c8d4
+# %% ../nbs/lib/48_evaluate.ipynb #c4d8a88f
 def read_truth_table(
     truth: str | Path,  # folder of truth tables; "" where nobody knows the truth
     name: str,  # which
@@ -103,7 +103,7 @@ def read_truth_table(
     file = Path(truth) / f"{name}.parquet"
     return pd.read_parquet(file) if truth and file.is_file() else None
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #7887abf3
 def _share(area: str, metric: str, hits: pd.Series, note: str = "", groups: list | None = None, seed: int = 7) -> dict:
     "Turn hits into a share with an interval over groups."
     if hits.empty:
@@ -112,7 +112,7 @@ def _share(area: str, metric: str, hits: pd.Series, note: str = "", groups: list
     low, high = make_interval(each.to_numpy(float), seed=seed)
     return _row(area, metric, float(each.mean()), low, high, len(hits), note)
 
-# %% ../nbs/lib/48_evaluate.ipynb #9580e65b
+# %% ../nbs/lib/48_evaluate.ipynb #e95f9f3e
 def score_prices(
     prices: pd.DataFrame,  # the lake's price history
     true_prices: pd.DataFrame,  # chain_id, store_id, item_code, day, published_price_ils, available
@@ -137,7 +137,7 @@ def score_prices(
         _share("lake", "shortage seen", right.isna()[~there], gone, [k[~there] for k in shelf], seed),
     ]
 
-# %% ../nbs/lib/48_evaluate.ipynb #a30d9611
+# %% ../nbs/lib/48_evaluate.ipynb #285f82a8
 def score_ledgers(
     files: pd.DataFrame,  # the lake's `files`
     true_files: pd.DataFrame,  # path, records, complete
@@ -145,12 +145,12 @@ def score_ledgers(
     | None = None,  # folder of the raw files: a file whose bytes the lake holds under another name counts as held
 ) -> list[dict]:  # rows for `make_evaluation`
     "Compare each file's ledger with what was written into it."
-    mine = files.assign(name=files["path"].map(lambda p: Path(p).name))[["name", "file_sha256", "rows_in", "complete"]]
+    mine = files.assign(name=files["path"].map(lambda p: Path(p).name))[["name", "file_id", "rows_in", "complete"]]
     both = true_files.assign(name=true_files["path"].map(lambda p: Path(p).name)).merge(
         mine, on="name", how="left", suffixes=("_true", "")
     )
-    away = both["file_sha256"].isna()
-    again = both.loc[away, "path"].map(lambda p: _digest(feeds, p)).isin(set(files["file_sha256"]))
+    away = both["file_id"].isna()
+    again = both.loc[away, "path"].map(lambda p: _digest(feeds, p)).isin(set(files["file_id"]))
     known, held = ~away, both[~away]
     known.loc[again.index] = again.astype(bool)
     return [
@@ -169,13 +169,13 @@ def score_ledgers(
         ),
     ]
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #937b2ce7
 def _digest(feeds: Path | None, path: str) -> str:
     "Name a raw file by its bytes; empty if it is not there."
     file = Path(feeds or "") / path
     return hashlib.sha256(file.read_bytes()).hexdigest() if feeds and file.is_file() else ""
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #2f996a18
 def score_promotions(
     promotions: pd.DataFrame,  # the lake's `promotions`
     true_promotions: pd.DataFrame,  # chain_id, store_id, promotion_id
@@ -187,30 +187,30 @@ def score_promotions(
     note = f"{len(mine - true)} promotions in the lake are not among the planted ones"
     return [_share("lake", "promotions found", found, note)]
 
-# %% ../nbs/lib/48_evaluate.ipynb #d578d04b
+# %% ../nbs/lib/48_evaluate.ipynb #9ef9e738
 def _pairs(labels: Iterable[pd.Series]) -> float:
     "Count the pairs of rows that share all labels."
     sizes = pd.concat(labels, axis=1).value_counts()
     return float((sizes * (sizes - 1) / 2).sum())
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #7412ec4d
 def _pair_scores(said: pd.Series, true: pd.Series) -> tuple[float, float, float]:
     "Compute pairwise precision, recall and F1."
     both, ours, theirs = _pairs([said, true]), _pairs([said]), _pairs([true])
     precision, recall = (both / n if n else np.nan for n in (ours, theirs))
     return precision, recall, 2 * both / (ours + theirs) if ours + theirs else np.nan
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #812ed6a6
 def _recall_interval(said: pd.Series, true: pd.Series, seed: int, rounds: int = 300) -> np.ndarray:
     "Compute the 95% interval of the pairwise recall by resampling true products."
-    pairs = lambda sizes: sizes * (sizes - 1) / 2  # noqa: E731
+    pairs = lambda sizes: sizes * (sizes - 1) / 2
     theirs = pairs(true.groupby(true).size())
     both = pairs(said.groupby([true, said]).size()).groupby(level=0).sum().reindex(theirs.index)
     draws = np.random.default_rng(seed).integers(0, len(theirs), (rounds, len(theirs)))
     found, all_ = both.to_numpy()[draws].sum(axis=1), theirs.to_numpy()[draws].sum(axis=1)
     return np.quantile(found / np.maximum(all_, 1), [0.025, 0.975])
 
-# %% ../nbs/lib/48_evaluate.ipynb #f1b4a023
+# %% ../nbs/lib/48_evaluate.ipynb #9289813a
 def score_links(
     links: pd.DataFrame,  # the lake's `product_items`
     true_items: pd.DataFrame,  # chain_id, item_code, item_name, product_id
@@ -249,7 +249,7 @@ def score_links(
         _row("product linking", "pair F1", scores[2], **names, baseline_value=plain[2]),
     ]
 
-# %% ../nbs/lib/48_evaluate.ipynb #2c23cda1
+# %% ../nbs/lib/48_evaluate.ipynb #2dbdbf97
 def score_errors(
     prices: pd.DataFrame,  # the lake's price history
     items: pd.DataFrame,  # the lake's items
@@ -263,7 +263,7 @@ def score_errors(
     scores = score_anomalies(found, planted)
     return [_row("price errors", r.metric, r.value, r.low, r.high, r.n, note[r.metric]) for r in scores.itertuples()]
 
-# %% ../nbs/lib/48_evaluate.ipynb #b7e4fb0f
+# %% ../nbs/lib/48_evaluate.ipynb #3799fc9c
 def score_lake(
     lake: Lake,  # an open lake
     truth: str | Path,  # folder of truth tables; "" where nobody knows the truth
@@ -290,14 +290,14 @@ def score_lake(
     rows += score_links(lake.read("product_items").to_pandas(), tables["items"], seed)
     return rows + score_errors(prices, items, tables["events"], found)
 
-# %% ../nbs/lib/48_evaluate.ipynb #7e771cb6
+# %% ../nbs/lib/48_evaluate.ipynb #c47f8f7e
 _UNIT_PRICE = """
 SELECT p.chain_id, p.store_id, p.item_code, p.price_ils::DOUBLE AS price_ils, p.valid_from, p.valid_to, i.quantity, i.unit, d.category
 FROM prices p LEFT JOIN items i USING (chain_id, item_code)
 LEFT JOIN product_items l USING (chain_id, item_code) LEFT JOIN products d ON d.product_id = l.product_id"""
 MIN_DAYS = 28  # of history before two ends can be compared
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #3d3e29c5
 def make_unit_prices(
     lake: Lake,  # an open lake
     window: int = 30,  # days at each end; shrinks to half the history
@@ -320,7 +320,7 @@ def make_unit_prices(
     first, last = (e.assign(unit_price_ils=e["price_ils"] / e["size"]).dropna(subset="unit_price_ils") for e in ends)
     return first[list(none)], last[list(none)], ""
 
-# %% ../nbs/lib/48_evaluate.ipynb #28641626
+# %% ../nbs/lib/48_evaluate.ipynb #8745d512
 def make_drift(
     first: pd.DataFrame,  # category, unit_price_ils of the first days
     last: pd.DataFrame,  # the same of the last days
@@ -349,14 +349,14 @@ def make_drift(
     )
     return frame.sort_values(["distance", "category"], ascending=[False, True])[columns].reset_index(drop=True)
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #670d82f6
 def _wide(end: pd.DataFrame, names: list[str], rows: int, seed: int) -> pd.DataFrame:
     "Put each category into a column of its own."
     picked = {c: end.loc[end["category"] == c, "unit_price_ils"] for c in names}
     drawn = {c: v.sample(min(rows, len(v)), random_state=seed).reset_index(drop=True) for c, v in picked.items()}
     return pd.DataFrame(drawn)
 
-# %% ../nbs/lib/48_evaluate.ipynb #a90ea6ae
+# %% ../nbs/lib/48_evaluate.ipynb #0a3f6c56
 def _evidently(
     first: pd.DataFrame, last: pd.DataFrame, names: list[str], limit: float, html: Path | None
 ) -> dict[str, float]:
@@ -372,7 +372,7 @@ def _evidently(
     found = {m["config"].get("column"): m["value"] for m in report.dict()["metrics"]}
     return {name: float(found[name]) for name in names}
 
-# %% ../nbs/lib/48_evaluate.ipynb #e5b568bf
+# %% ../nbs/lib/48_evaluate.ipynb #f3bbb1e5
 def read_results(
     out: str | Path,  # folder of results
     name: str,  # the table's name without .parquet
@@ -388,14 +388,20 @@ MODEL_TABLES = {
     "price forecast": "forecast_metrics",
 }
 
-
+# %% ../nbs/lib/48_evaluate.ipynb #53d94d8a
 def score_results(
     out: str | Path,  # folder of results
 ) -> list[dict]:  # rows for `make_evaluation`
     "Set every trained model beside its baseline."
-    return [row for area, name in MODEL_TABLES.items() for row in score_models(area, read_results(out, name))]
+    return [row for area, name in MODEL_TABLES.items() for row in _results(Path(out or "."), area, name)]
 
+# %% ../nbs/lib/48_evaluate.ipynb #3c6f1c2d
+def _results(out: Path, area: str, name: str) -> list[dict]:
+    if not (out / f"{name}.parquet").is_file():
+        return [_row(area, "not measured", np.nan, note="its pipeline left no result: it was not run, or it failed")]
+    return score_models(area, read_results(out, name))
 
+# %% ../nbs/lib/48_evaluate.ipynb #8ff8edab
 def score_drift(
     drift: pd.DataFrame,  # as `make_drift`
     note: str = "",  # why there is none

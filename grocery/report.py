@@ -19,7 +19,7 @@ from .evaluate import read_results
 
 pd.options.display.notebook_repr_html = False
 
-# %% ../nbs/lib/80_report.ipynb #a02f1e7b
+# %% ../nbs/lib/80_report.ipynb #a3f007ef
 def format_money(
     ils: float,  # ILS; None or NaN is unknown
 ) -> str:  # "₪12.90", from 1,000 on without agorot
@@ -28,7 +28,7 @@ def format_money(
         return "unknown"
     return f"₪{ils:,.0f}" if abs(ils) >= 1000 else f"₪{ils:,.2f}"
 
-
+# %% ../nbs/lib/80_report.ipynb #49fa9781
 def format_percent(
     share: float,  # 0.05 is 5%; None or NaN is unknown
     digits: int = 1,  # after the point
@@ -41,10 +41,10 @@ def format_percent(
         return f"over {1 - least:.{digits}%}"
     return f"less than {least:.{digits}%}" if 0 < share < least / 2 else f"{share:.{digits}%}"
 
-# %% ../nbs/lib/80_report.ipynb #547d850b
+# %% ../nbs/lib/80_report.ipynb #6ad01fc8
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]+")
 
-
+# %% ../nbs/lib/80_report.ipynb #51049cb3
 def clean_text(
     text: object,  # anything from a file; None or NaN is unknown
     limit: int = 80,  # longest length kept, in letters
@@ -55,7 +55,7 @@ def clean_text(
     line = " ".join(part for part in _HIDDEN.sub(" ", str(text)).split(" ") if part)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
-
+# %% ../nbs/lib/80_report.ipynb #1d06c17f
 def format_day(
     day: object,  # a date or an instant; null is unknown
 ) -> str:  # "30 June 2026"
@@ -63,45 +63,51 @@ def format_day(
     day = pd.Timestamp(day) if day is not None and not pd.isna(day) and str(day) else None
     return f"{day.day} {day:%B %Y}" if day is not None else "unknown"
 
-# %% ../nbs/lib/80_report.ipynb #68217424
+# %% ../nbs/lib/80_report.ipynb #a13fb76f
+def _read(out: Path, name: str) -> pd.DataFrame:
+    "Read a table; a chain that is only a number there gets the name its ledger knows."
+    table, chains = read_results(out, name), read_results(out, "ingest_chains")
+    if "chain_name" not in table or chains.empty:
+        return table
+    known = table["chain_id"].map(chains.set_index("chain_id")["chain_name"])
+    bare = table["chain_name"].isna() | (table["chain_name"] == table["chain_id"])
+    return table.assign(chain_name=table["chain_name"].mask(bare, known.fillna(table["chain_id"])))
+
+# %% ../nbs/lib/80_report.ipynb #546afba6
 def _why(out: Path, name: str, pipeline: str) -> str:
     "Say why a table has no rows."
     notes = pd.concat([read_results(out, n) for n in ("basket_notes", "forecast_notes")], ignore_index=True)
     said = notes.loc[notes["table"] == name, "note"].tolist() if len(notes) else []
     if said:
-        return said[0]
+        return _sentence(said[0])
     if not (Path(out) / f"{name}.parquet").is_file():
         return f"The pipeline {pipeline} left no result: it was not run, or it failed."
     return "There was nothing to measure."
 
-
+# %% ../nbs/lib/80_report.ipynb #439039e4
 def _width(share: float) -> str:
     "Write a share as a width for the page, 0 to 100."
     return f"{100 * min(max(float(share), 0.0), 1.0):.1f}" if math.isfinite(share) else "0.0"
 
-
+# %% ../nbs/lib/80_report.ipynb #23d99ca3
 def _signed(share: float, digits: int = 1) -> str:
     return f"{share:+.{digits}%}".replace("-", "−")
 
-
+# %% ../nbs/lib/80_report.ipynb #305bd649
 def _many(count: float, what: str) -> str:
     return f"{count:,.0f} {what}{'' if count == 1 else 's'}"
 
-# %% ../nbs/lib/80_report.ipynb #e47b36b0
+# %% ../nbs/lib/80_report.ipynb #c8e17302
 def _came_in(out: Path, limit: int = 24) -> dict:
     "Lay out what came in and what was lost, per chain."
     chains, losses = read_results(out, "ingest_chains"), read_results(out, "ingest_losses")
     if chains.empty:
         return {"rows": [], "note": _why(out, "ingest_chains", "10_ingest")}
     rows = [_chain_card(c, losses[losses["chain_id"] == c.chain_id]) for c in chains.itertuples()]
-    more = (
-        f"{len(rows) - limit} more chains with fewer records stand in ingest_chains.parquet."
-        if len(rows) > limit
-        else ""
-    )
+    more = f"Not shown: {_many(len(rows) - limit, 'chain')} with fewer records." if len(rows) > limit else ""
     return {"rows": rows[:limit], "more": more, "totals": _totals(chains)}
 
-
+# %% ../nbs/lib/80_report.ipynb #0fa62986
 def _chain_card(chain, losses: pd.DataFrame) -> dict:
     top = losses["count"].max() if len(losses) else 1
     lost = [
@@ -114,23 +120,24 @@ def _chain_card(chain, losses: pd.DataFrame) -> dict:
         "until": format_day(chain.last_published_at) if not pd.isna(chain.last_published_at) else "",
     }  # fmt: skip
 
-
+# %% ../nbs/lib/80_report.ipynb #14992648
 def _totals(chains: pd.DataFrame) -> dict:
     names = ["files", "stores", "rows_in", "rejected", "incomplete_files"]
-    return chains[names].sum().to_dict() | {"chains": len(chains), "until": chains["last_published_at"].max()}
+    named = int((chains["chain_id"] != "").sum())
+    return chains[names].sum().to_dict() | {"chains": named, "until": chains["last_published_at"].max()}
 
-# %% ../nbs/lib/80_report.ipynb #01df758d
+# %% ../nbs/lib/80_report.ipynb #f4a2019d
 def _baskets(out: Path, limit: int = 8) -> dict:
     "Lay out the cheapest stores of each basket."
-    table = read_results(out, "baskets")
+    table = _read(out, "baskets")
     if table.empty:
         return {"rows": [], "note": _why(out, "baskets", "42_baskets")}
     cards = [_basket_card(part, limit) for _, part in table.groupby("basket_id", sort=False)]
     if not any(card["stores"] for card in cards):
         return {"rows": [], "note": _why(out, "baskets", "42_baskets") + " " + cards[0]["note"]}
-    return {"rows": sorted(cards, key=lambda card: -card["lines"])}
+    return {"rows": sorted(cards, key=lambda card: -card["lines"]), "warning": _apart(out)}
 
-
+# %% ../nbs/lib/80_report.ipynb #618c8e7b
 def _basket_card(part: pd.DataFrame, limit: int) -> dict:
     ranked = part[part["rank"].notna()].sort_values(["rank", "chain_name", "store_name"])
     refused, first = int(part["rank"].isna().sum()), part.iloc[0]
@@ -139,7 +146,7 @@ def _basket_card(part: pd.DataFrame, limit: int) -> dict:
     most = extra.head(limit).max() or 1.0
     stores = [
         {
-            "store": r.store_name,
+            "store": f"store {r.store_name}" if str(r.store_name).isdigit() else r.store_name,
             "chain": r.chain_name,
             "city": _city(getattr(r, "city", None)),
             "total": r.compared_ils,
@@ -155,12 +162,12 @@ def _basket_card(part: pd.DataFrame, limit: int) -> dict:
         "stores": stores,
     } | _basket_notes(ranked, refused, limit, first)
 
-
+# %% ../nbs/lib/80_report.ipynb #92bc9b38
 def _city(city: object) -> str | None:
     "Keep a city's name; some chains publish a number instead."
     return None if pd.isna(city) or not re.search(r"[^\W\d_]", str(city)) else str(city)
 
-
+# %% ../nbs/lib/80_report.ipynb #8b9a05fd
 def _basket_notes(ranked: pd.DataFrame, refused: int, limit: int, first: pd.Series) -> dict:
     "Say how the stores of a basket were compared and which are not shown."
     how = f", compared by {ranked['compared_by'].iloc[0]}" if len(ranked) else ""
@@ -179,14 +186,28 @@ def _basket_notes(ranked: pd.DataFrame, refused: int, limit: int, first: pd.Seri
     notes += [f"The cheapest store does not have: {missing}."] if missing else []
     return {"about": f"{_many(first['lines'], 'line')}{how}", "note": " ".join(notes)}
 
-# %% ../nbs/lib/80_report.ipynb #f07139c3
+# %% ../nbs/lib/80_report.ipynb #37843ec3
+def _apart(out: Path, most_days: int = 14) -> str:
+    "Warn when the chains' newest price files are not of one time; empty when they are."
+    table = _read(out, "freshness").dropna(subset="newest_at") if len(_read(out, "freshness")) else pd.DataFrame()
+    if table.empty:
+        return ""
+    table = table.sort_values("newest_at")
+    first, last = table.iloc[0], table.iloc[-1]
+    days = (last["newest_at"] - first["newest_at"]).days
+    if days <= most_days:
+        return ""
+    when = f"from {format_day(first['newest_at'])} to {format_day(last['newest_at'])}"
+    return f"The chains' newest prices are not of one time ({when}): a difference between chains is partly one between days."
+
+# %% ../nbs/lib/80_report.ipynb #61ba837a
 def _levels(out: Path) -> dict:
     "Lay out which chain is dear."
-    table = read_results(out, "levels")
+    table = _read(out, "levels")
     if table.empty:
         return {"rows": [], "note": _why(out, "levels", "42_baskets")}
     reach = max(0.02, float((table[["level", "low", "high"]] - 1).abs().max().max())) * 1.1
-    place = lambda value: 50 + 50 * (value - 1) / reach  # noqa: E731
+    place = lambda value: 50 + 50 * (value - 1) / reach
     rows = []
     for r in table.itertuples():
         off = r.level - 1
@@ -209,12 +230,12 @@ def _levels(out: Path) -> dict:
             }
             | band
         )
-    return {"rows": rows, "middle": f"{place(1):.1f}", "cheapest": rows[0]}
+    return {"rows": rows, "middle": f"{place(1):.1f}", "cheapest": rows[0], "warning": _apart(out)}
 
-# %% ../nbs/lib/80_report.ipynb #9d3ea219
+# %% ../nbs/lib/80_report.ipynb #2a4b382a
 def _moves(out: Path, limit: int = 8) -> dict:
     "Lay out the biggest rises and falls."
-    table = read_results(out, "moves")
+    table = _read(out, "moves")
     if table.empty:
         return {"groups": [], "note": _why(out, "moves", "42_baskets")}
     most = table["change"].abs().max()
@@ -228,7 +249,7 @@ def _moves(out: Path, limit: int = 8) -> dict:
     since, until = format_day(table["since"].iloc[0]), format_day(table["until"].iloc[0])
     return {"groups": groups, "about": f"From {since} to {until}.", "first": table.iloc[0]}
 
-
+# %% ../nbs/lib/80_report.ipynb #e4d42a39
 def _move(row, way: str, most: float) -> dict:
     arrow = "▲" if way == "up" else "▼"
     stores = _many(row.moved_stores, "store") + (f" of {row.stores}" if row.stores > row.moved_stores else "")
@@ -238,7 +259,7 @@ def _move(row, way: str, most: float) -> dict:
         "change": f"{arrow} {_signed(row.change, 0)}", "tone": f"{way}-text", "way": way, "width": _width(abs(row.change) / most),
     }  # fmt: skip
 
-# %% ../nbs/lib/80_report.ipynb #de8b4d1d
+# %% ../nbs/lib/80_report.ipynb #e630e8eb
 def plot_forecast(
     series: pd.DataFrame,  # one series of `forecasts`: kind, day, mean, low, high
 ) -> dict:  # svg (Markup), ticks, first, today, today_left, last: what the template sets around it
@@ -250,11 +271,11 @@ def plot_forecast(
     span = max((days.max() - days.min()).days, 1)
     low, high = np.nanmin(series[["mean", "low"]].to_numpy(float)), np.nanmax(series[["mean", "high"]].to_numpy(float))
     pad = max((high - low) * 0.08, abs(high) * 0.002, 0.01)
-    x = lambda day: 100 * (pd.to_datetime(day) - days.min()).dt.days / span  # noqa: E731
-    y = lambda value: 100 * (high + pad - value) / (high - low + 2 * pad)  # noqa: E731
+    x = lambda day: 100 * (pd.to_datetime(day) - days.min()).dt.days / span
+    y = lambda value: 100 * (high + pad - value) / (high - low + 2 * pad)
     line = lambda part, column: " ".join(
         f"{a:.2f},{b:.2f}" for a, b in zip(x(part["day"]), y(part[column]), strict=True)
-    )  # noqa: E731
+    )
     joined = pd.concat([past.tail(1).assign(low=past["mean"], high=past["mean"]), ahead])
     band = joined.dropna(subset=["low", "high"])
     today = float(x(past["day"]).max()) if len(past) else 0.0
@@ -282,11 +303,11 @@ def plot_forecast(
     }
     return {"svg": svg, "ticks": ticks, "today_left": f"{today:.1f}"} | dates
 
-
+# %% ../nbs/lib/80_report.ipynb #70ec58c0
 def _tick(value: float, largest: float | None = None) -> str:
     return f"{value:,.1f}" if (largest or value) >= 50 else f"{value:,.2f}"
 
-# %% ../nbs/lib/80_report.ipynb #0bebbd8c
+# %% ../nbs/lib/80_report.ipynb #b755d2ac
 def _chart(series: pd.DataFrame) -> dict:
     "Lay out one series with a sentence that says what the picture shows."
     last = series[series["kind"] == "forecast"].sort_values("day").iloc[-1]
@@ -304,7 +325,7 @@ def _chart(series: pd.DataFrame) -> dict:
         series
     )
 
-
+# %% ../nbs/lib/80_report.ipynb #5a482834
 def _forecast(out: Path, indices: int = 5, items: int = 6) -> dict:
     "Lay out the forecast of the market and of a few series: the indices, and the items that may move most."
     table = read_results(out, "forecasts")
@@ -322,7 +343,7 @@ def _forecast(out: Path, indices: int = 5, items: int = 6) -> dict:
     about = f"Shown are price indices, and of {_many((ends['level'] == 'item').sum(), 'item')} those whose price is least certain."
     return {"charts": charts, "about": about}
 
-# %% ../nbs/lib/80_report.ipynb #534f95d5
+# %% ../nbs/lib/80_report.ipynb #6aa3c032
 _METRICS = {  # metric -> what it says, is it a share
     "mrr": ("How high the right product ranks (1.00 is always first)", False),
     "recall@1": ("Right product comes first", True),
@@ -346,12 +367,12 @@ _METRICS = {  # metric -> what it says, is it a share
 }
 _DIGITS = {True: lambda v: format_percent(v, 2 if 0.99 < v < 1 or v < 0.01 else 1), False: lambda v: f"{v:.2f}"}
 
-
+# %% ../nbs/lib/80_report.ipynb #6919f4ff
 def _write(metric: str, value: float) -> str:
     "Write a figure as its metric wants it."
     return _DIGITS[_METRICS.get(metric, ("", False))[1]](value) if math.isfinite(value) else "unknown"
 
-# %% ../nbs/lib/80_report.ipynb #dccc8aaf
+# %% ../nbs/lib/80_report.ipynb #756dce1b
 def _model_row(row) -> dict:
     "Lay out one figure beside its baseline."
     known = [v for v in (row.value, row.high, row.baseline_value) if math.isfinite(v)]
@@ -380,7 +401,7 @@ def _model_row(row) -> dict:
     }
     return texts | band | {"x": _width(row.value / reach), "base_x": base}
 
-
+# %% ../nbs/lib/80_report.ipynb #c2731b00
 def _verdict(row) -> tuple[str, str]:
     if pd.isna(row.baseline_value):
         return "none", "no baseline"
@@ -388,10 +409,10 @@ def _verdict(row) -> tuple[str, str]:
         return "none", "not compared"
     return ("good", "better than the baseline") if row.better else ("same", "not surely better")
 
-# %% ../nbs/lib/80_report.ipynb #91c14d92
+# %% ../nbs/lib/80_report.ipynb #a6e775e4
 _TRUTH = ("lake", "price errors")  # areas that are shown beside the truth, not beside a baseline
 
-
+# %% ../nbs/lib/80_report.ipynb #af551bff
 def _models(out: Path) -> dict:
     "Lay out the models, and name those that have no figures."
     table = read_results(out, "evaluation")
@@ -408,10 +429,10 @@ def _models(out: Path) -> dict:
                 "note": str(note).replace("_", " "),
             }
         )
-    notes = [f"{str(r.area).capitalize()}: {r.note}" for r in table[table["value"].isna()].itertuples()]
+    notes = [_sentence(f"{r.area}: {r.note}") for r in table[table["value"].isna()].itertuples()]
     return {"rows": cards, "notes": notes, "table": measured}
 
-
+# %% ../nbs/lib/80_report.ipynb #e0840f23
 def _quality(out: Path, limit: int = 8) -> dict:
     "Lay out the lake beside the truth, price errors, drift and freshness."
     table = read_results(out, "evaluation")
@@ -426,9 +447,9 @@ def _quality(out: Path, limit: int = 8) -> dict:
     ]
     return {"truth": rows} | _errors(out, limit) | _drift(out, limit) | _fresh(out)
 
-# %% ../nbs/lib/80_report.ipynb #40c7811e
+# %% ../nbs/lib/80_report.ipynb #83797026
 def _errors(out: Path, limit: int) -> dict:
-    table = read_results(out, "anomalies")
+    table = _read(out, "anomalies")
     if table.empty:
         return {"errors": [], "error_note": _why(out, "anomalies", "44_train_forecast")}
     last = table.sort_values("starts_on", ascending=False).head(limit)
@@ -446,7 +467,7 @@ def _errors(out: Path, limit: int) -> dict:
     ]
     return {"errors": rows, "error_count": len(table)}
 
-
+# %% ../nbs/lib/80_report.ipynb #228c4082
 def _drift(out: Path, limit: int) -> dict:
     table = read_results(out, "drift")
     if table.empty:
@@ -469,16 +490,16 @@ def _drift(out: Path, limit: int) -> dict:
         "drift_says": f"{int(table['drifted'].sum())} of {len(table)} categories drifted; the farthest first.",
     }
 
-
+# %% ../nbs/lib/80_report.ipynb #32ce91ab
 def _fresh(out: Path, limit: int = 12) -> dict:
-    table = read_results(out, "freshness")
+    table = _read(out, "freshness")
     if table.empty:
         return {"fresh": [], "fresh_note": _why(out, "freshness", "42_baskets")}
     stale = lambda r: (
         f"{_many(r.stale_stores, 'store')} of {r.stores} heard of more than two days before the newest file"
         if r.stale_stores
         else f"all {_many(r.stores, 'store')} heard of within two days of the newest file"
-    )  # noqa: E731
+    )
     shown = table.sort_values("newest_at", ascending=False).head(limit)
     return {
         "fresh": [
@@ -486,7 +507,7 @@ def _fresh(out: Path, limit: int = 12) -> dict:
         ]
     }
 
-# %% ../nbs/lib/80_report.ipynb #27105af7
+# %% ../nbs/lib/80_report.ipynb #74eca1f1
 def _tiles(parts: dict) -> list[dict]:
     "Choose four figures for the top of the page."
     tiles, charts = [], parts["forecast"]["charts"]
@@ -505,24 +526,24 @@ def _tiles(parts: dict) -> list[dict]:
         tiles.append(_tile(_tick(end["mean"]), f"price index expected on {format_day(end['day'])} ({now} now{likely})"))
     return tiles
 
-
+# %% ../nbs/lib/80_report.ipynb #0917b13e
 def _tile(value: str, text: str, *names: str) -> dict:
     return {"value": value, "text": text, "names": names}
 
-
+# %% ../nbs/lib/80_report.ipynb #d49167a0
 def _lead(parts: dict, source: str) -> str:
     "Say in one or two sentences what this page is about."
     totals = parts["came_in"].get("totals")
     if not totals:
         return "No feed file was read, so there is little to show. Each section says what is missing."
-    known = f"Prices of {_many(totals['stores'], 'store')} of {_many(totals['chains'], 'chain')}, known until {format_day(totals['until'])}."
+    known = f"Feed files of {_many(totals['chains'], 'chain')}, prices of {_many(totals['stores'], 'store')}, known until {format_day(totals['until'])}."
     return known + (
         " This is an invented market with invented names and prices: it shows what the tools do, not what things cost."
         if source == "sample"
         else ""
     )
 
-# %% ../nbs/lib/80_report.ipynb #25fe969b
+# %% ../nbs/lib/80_report.ipynb #84bedf03
 def _unknown(parts: dict, out: Path) -> list[str]:
     "List what this report cannot say."
     rows = [
@@ -535,17 +556,24 @@ def _unknown(parts: dict, out: Path) -> list[str]:
             "Whether the prices are true: nobody knows the truth of this source, so only its feeds' own consistency could be checked."
         )
     totals = parts["came_in"].get("totals") or {}
+    rows += [apart] if (apart := _apart(out)) else []
     if totals.get("incomplete_files"):
         rows.append(f"What stood in the missing part of {_many(totals['incomplete_files'], 'damaged file')}.")
     notes = [read_results(out, name) for name in ("basket_notes", "forecast_notes")]
-    rows += [f"{str(r.table).replace('_', ' ').capitalize()}: {r.note}." for part in notes for r in part.itertuples()]
+    rows += [f"{str(r.table).replace('_', ' ')}: {r.note}" for part in notes for r in part.itertuples()]
     rows += parts["models"]["notes"]
     better = parts["models"]["table"]
     kept = better.loc[better["better"].eq(False).fillna(False), "area"].unique() if len(better) else []
     rows += [f"How to do surely better than the simplest rule for: {', '.join(map(str, kept))}."] if len(kept) else []
-    return [text.replace("..", ".") for text in rows]
+    return [_sentence(text) for text in rows]
 
-# %% ../nbs/lib/80_report.ipynb #4d7e0cb5
+# %% ../nbs/lib/80_report.ipynb #1fd8b688
+def _sentence(text: str) -> str:
+    "Begin with a capital and end with one full stop."
+    text = text.strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."
+
+# %% ../nbs/lib/80_report.ipynb #835791e2
 def _template():
     "Load the page's template; everything that goes into it is escaped."
     jinja2 = need("jinja2", "run")
@@ -558,7 +586,7 @@ def _template():
     }
     return room.from_string((files("grocery") / "data" / "report.html.j2").read_text(encoding="utf-8"))
 
-
+# %% ../nbs/lib/80_report.ipynb #93801988
 def make_report(
     out: str | Path,  # folder of results: the tables that the pipelines wrote
     path: str | Path | None = None,  # where the page goes; None means report.html beside `out`

@@ -7,10 +7,11 @@ __all__ = ['JOB', 'Step', 'find_pipelines', 'read_parameters', 'type_parameter',
            'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'say_line',
            'StepResult', 'run_pipeline', 'JobResult', 'run_all']
 
-# %% ../nbs/lib/90_run.ipynb #ff53ae60
+# %% ../nbs/lib/90_run.ipynb #ec0feaa7
 import ast
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -67,7 +68,7 @@ def find_pipelines(
         )
     return found
 
-# %% ../nbs/lib/90_run.ipynb #fcaa92bf
+# %% ../nbs/lib/90_run.ipynb #24e4e3ba
 def _cells(notebook: Path) -> list[dict]:
     "Read a notebook's code cells."
     try:
@@ -76,7 +77,7 @@ def _cells(notebook: Path) -> list[dict]:
         raise PipelineError(f"Pipeline {notebook} cannot be read as a notebook: {error!r}.") from None
     return [c | {"source": "".join(c["source"])} for c in cells if c["cell_type"] == "code"]
 
-
+# %% ../nbs/lib/90_run.ipynb #f9f06b5b
 def read_parameters(
     notebook: Path,  # a pipeline
 ) -> dict[str, int | float | bool | str]:  # name -> default
@@ -88,12 +89,12 @@ def read_parameters(
         )
     return dict(_default(node, notebook.stem) for node in ast.parse(tagged[0]).body if not _is_text(node))
 
-# %% ../nbs/lib/90_run.ipynb #42b8b133
+# %% ../nbs/lib/90_run.ipynb #27ca9268
 def _is_text(node: ast.stmt) -> bool:
     "Tell a docstring or a bare text from an assignment."
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
-
+# %% ../nbs/lib/90_run.ipynb #2a9c7fb9
 def _default(node: ast.stmt, pipeline: str) -> tuple[str, int | float | bool | str]:
     "Read one assignment of the parameters cell."
     target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
@@ -107,10 +108,10 @@ def _default(node: ast.stmt, pipeline: str) -> tuple[str, int | float | bool | s
         f"Pipeline {pipeline}: received `{ast.unparse(node)}` in the parameters cell, allowed: name = number, text, True or False."
     )
 
-# %% ../nbs/lib/90_run.ipynb #33388b2c
+# %% ../nbs/lib/90_run.ipynb #1b8df0b6
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
-
+# %% ../nbs/lib/90_run.ipynb #db324a6e
 def type_parameter(
     name: str,  # the parameter, for the message
     value: object,  # what the caller gave: text from the command line, or a Python value
@@ -131,7 +132,7 @@ def type_parameter(
     allowed = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
     raise PipelineError(f"Parameter {name}: received {value!r}, allowed: {allowed}, as in {name}={default!r}.")
 
-# %% ../nbs/lib/90_run.ipynb #02a9ea7a
+# %% ../nbs/lib/90_run.ipynb #75b2238f
 def check_parameters(
     notebook: Path,  # a pipeline
     parameters: Mapping[str, object],  # what the caller gave
@@ -145,7 +146,7 @@ def check_parameters(
         for name, value in parameters.items()
     }
 
-# %% ../nbs/lib/90_run.ipynb #670dd83a
+# %% ../nbs/lib/90_run.ipynb #76f726e5
 @dataclass(frozen=True)
 class Place:
     "Where a job reads and writes."
@@ -162,7 +163,7 @@ class Place:
         "Name the folder of results."
         return self.folder / "results"
 
-# %% ../nbs/lib/90_run.ipynb #74c1054e
+# %% ../nbs/lib/90_run.ipynb #7a433aef
 def find_place(
     source: str | Path | None = None,  # "sample", a folder or a file of feeds; None means the setting `source`
     lake: str | Path | None = None,  # None means the setting `lake` for the sample, data/lakes/NAME otherwise
@@ -189,9 +190,10 @@ def find_place(
         beside = [p for p in (path / "truth", path.parent / "truth") if (p / "products.parquet").is_file()]
         truth = str(beside[0]) if beside else ""
     lake = str(lake or (settings.lake if source == "sample" else settings.data_dir / "lakes" / name))
+    lake = lake if "://" in lake else str(Path(lake).absolute())
     return Place(name, path, truth, lake, day, Path(settings.reports_dir) / str(day) / name)
 
-# %% ../nbs/lib/90_run.ipynb #da18667e
+# %% ../nbs/lib/90_run.ipynb #d1af152c
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -203,7 +205,7 @@ def _prepare(place: Place, settings: Settings) -> None:
 
         make_sample_market(place.source.parent, seed=settings.seed)
 
-# %% ../nbs/lib/90_run.ipynb #ef11bbf1
+# %% ../nbs/lib/90_run.ipynb #9002bd09
 def kernel_environment(
     settings: Settings,  # handed to the kernel as GROCERY_* variables
 ) -> dict[str, str]:  # variables that a pipeline's kernel gets on top of the process's own
@@ -217,24 +219,25 @@ def kernel_environment(
     inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": os.pathsep.join(paths)}
     return threads | quiet | given | inline
 
-# %% ../nbs/lib/90_run.ipynb #762f52c3
+# %% ../nbs/lib/90_run.ipynb #f46b3c55
 def _kernel_manager(settings: Settings) -> type:
     "Make a kernel manager that always starts this interpreter."
     client = need("jupyter_client", "run")
     from jupyter_client.kernelspec import KernelSpec
 
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
         display_name="python3",
         language="python",
         env=kernel_environment(settings),
     )
     return type("Kernel", (client.AsyncKernelManager,), {"kernel_spec": property(lambda self: spec)})
 
-# %% ../nbs/lib/90_run.ipynb #174b05f9
+# %% ../nbs/lib/90_run.ipynb #208a7ed1
 def _execute(notebook: Path, target: Path, parameters: dict, settings: Settings) -> None:
     "Execute a notebook through papermill; raise PipelineError in one line when it fails."
     papermill = need("papermill", "run")
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would say, the error below says once
     target.parent.mkdir(parents=True, exist_ok=True)
     bar = {"desc": notebook.stem, "leave": False} if sys.stderr.isatty() else False
     try:
@@ -253,22 +256,24 @@ def _execute(notebook: Path, target: Path, parameters: dict, settings: Settings)
         raise PipelineError(f"Pipeline {notebook.stem} failed in {what} Its executed notebook: {target}") from None
     except RuntimeError as error:  # the kernel died: killed, out of memory
         what = _one_line(type(error).__name__, str(error))
+        what += " A kernel that dies has mostly run out of memory." if "Kernel died" in what else ""
         raise PipelineError(f"Pipeline {notebook.stem} failed: {what} Its executed notebook: {target}") from error
 
-
+# %% ../nbs/lib/90_run.ipynb #a8517ac8
 def _one_line(name: str, text: str) -> str:
     "Say an error in one line that ends with a full stop."
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{name}: {first[:400]}".rstrip(". :") + "."
 
-# %% ../nbs/lib/90_run.ipynb #af664901
-def code_version() -> str:  # version and a hash of every module
+# %% ../nbs/lib/90_run.ipynb #f5bcc146
+def code_version() -> str:  # version and a hash of every module and data file
     "Name the code that runs."
     home = Path(grocery.__file__).resolve().parent
-    texts = [f"{p.relative_to(home)}\n{p.read_text(encoding='utf-8')}" for p in sorted(home.rglob("*.py"))]
-    return f"{grocery.__version__}+{_hash(chr(0).join(texts))[:12]}"
+    kept = [p for p in sorted(home.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+    parts = [f"{p.relative_to(home)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in kept]
+    return f"{grocery.__version__}+{_hash(chr(10).join(parts))[:12]}"
 
-
+# %% ../nbs/lib/90_run.ipynb #d6f0e646
 def git_commit() -> str:  # hash, with -dirty when files are changed; "unknown" outside a repository
     "Name the commit of this checkout."
     home = Path(grocery.__file__).resolve().parents[1]
@@ -278,7 +283,7 @@ def git_commit() -> str:  # hash, with -dirty when files are changed; "unknown" 
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
-# %% ../nbs/lib/90_run.ipynb #61d598b4
+# %% ../nbs/lib/90_run.ipynb #7bb21bc0
 def source_signature(
     source: Path,  # folder or file
 ) -> str:  # changes when a file is added, removed, resized or touched
@@ -287,17 +292,17 @@ def source_signature(
     rows = [f"{p.relative_to(source.parent)}\t{p.stat().st_size}\t{p.stat().st_mtime_ns}" for p in files]
     return _hash("\n".join(rows))[:16]
 
-
+# %% ../nbs/lib/90_run.ipynb #99310fe1
 def lake_signature(
     lake: str,  # folder or address
 ) -> str:  # changes when anything read from feeds changes
     "Sign what a lake holds of its sources."
     lake = open_lake(lake)
     raw = {name: v for name, v in lake.versions().items() if name not in ("products", "product_items")}
-    files = sorted(lake.read("files").column("file_sha256").to_pylist()) if raw else []
+    files = sorted(lake.read("files").column("file_id").to_pylist()) if raw else []
     return _hash(json.dumps([raw, files], sort_keys=True))[:16]
 
-# %% ../nbs/lib/90_run.ipynb #002dea33
+# %% ../nbs/lib/90_run.ipynb #7f47f7bf
 def _fingerprint(notebook: Path, parameters: dict, place: Place, upstream: dict[str, str]) -> str:
     "Sign everything that a step's results depend on, but for the lake."
     own = {k: v for k, v in parameters.items() if k not in ("run_id", "out")}
@@ -306,31 +311,31 @@ def _fingerprint(notebook: Path, parameters: dict, place: Place, upstream: dict[
     parts = [notebook.stem, code, own, code_version(), place.lake, source, upstream]
     return _hash(json.dumps(parts, sort_keys=True, ensure_ascii=False))[:16]
 
-# %% ../nbs/lib/90_run.ipynb #4a9772d6
+# %% ../nbs/lib/90_run.ipynb #751278c9
 def _stamp_path(place: Place, step: str) -> Path:
     return place.out / ".stamps" / f"{step}.json"
 
-
+# %% ../nbs/lib/90_run.ipynb #ed24176d
 def _read_stamp(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
-
+# %% ../nbs/lib/90_run.ipynb #65c9a0a7
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
     "List what a step may write, with sizes and times."
     files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix != ".ipynb"]
     shown = [p for p in files if not any(part.startswith(".") for part in p.parts)]
     return {str(p): ((folder / p).stat().st_size, (folder / p).stat().st_mtime_ns) for p in shown}
 
-
+# %% ../nbs/lib/90_run.ipynb #f98eed25
 def _is_done(stamp: dict, folder: Path, mark: str, lake: str) -> bool:
     "Tell whether a stamp still holds."
     same = stamp.get("fingerprint") == mark and stamp.get("lake") == lake
     return same and all((folder / name).is_file() for name in [*stamp["files"], f"{stamp['step']}.ipynb"])
 
-# %% ../nbs/lib/90_run.ipynb #5636ee09
+# %% ../nbs/lib/90_run.ipynb #28276ec5
 def _find_done(place: Place, step: str, mark: str, lake: str) -> dict:
     "Find a stamp that holds, today's first; copy an earlier day's files to today. Empty when there is none."
     stamp = _read_stamp(_stamp_path(place, step))
@@ -345,21 +350,21 @@ def _find_done(place: Place, step: str, mark: str, lake: str) -> dict:
             return stamp
     return {}
 
-
+# %% ../nbs/lib/90_run.ipynb #90eae526
 def _forget(place: Place, step: str) -> None:
     "Remove a step's stamp and the files it names, so that a failure leaves nothing stale."
     stamp = _read_stamp(_stamp_path(place, step))
     for path in [_stamp_path(place, step), *(place.folder / name for name in stamp.get("files", []))]:
         path.unlink(missing_ok=True)
 
-# %% ../nbs/lib/90_run.ipynb #48ca3f4a
+# %% ../nbs/lib/90_run.ipynb #387dd07d
 def say_line(
     text: str,  # one line
 ) -> None:
     "Print a line of progress to standard error."
     print(text, file=sys.stderr, flush=True)
 
-
+# %% ../nbs/lib/90_run.ipynb #aa69fb6a
 @dataclass(frozen=True)
 class StepResult:
     "How one pipeline ended."
@@ -373,16 +378,16 @@ class StepResult:
     error: str = ""  # one line
     fingerprint: str = ""
 
-# %% ../nbs/lib/90_run.ipynb #95515f33
+# %% ../nbs/lib/90_run.ipynb #cc52b775
 def _parameters(notebook: Path, given: Mapping[str, object], place: Place, settings: Settings) -> dict:
     "Complete the caller's parameters with those the runner knows, where the notebook declares them."
     known = {"source": place.source, "lake": place.lake, "out": place.out, "truth": place.truth, "day": place.day}
-    known |= {"seed": settings.seed, "source_name": place.name}
+    known |= {"seed": settings.seed, "source_name": "sample" if place.name == "sample" else place.source.name}
     names = read_parameters(notebook)
     mine = {k: v for k, v in given.items() if k not in ("source", "lake")}
     return check_parameters(notebook, {k: v for k, v in known.items() if k in names} | mine)
 
-
+# %% ../nbs/lib/90_run.ipynb #20c19c7a
 def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings, mark: str) -> StepResult:
     "Execute one pipeline inside an MLflow run and stamp its results."
     began, name, target = time.perf_counter(), notebook.stem, place.folder / notebook.name
@@ -408,7 +413,7 @@ def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings
     paths = tuple(place.folder / f for f in files)
     return StepResult(name, "done", target, run_id, paths, seconds, fingerprint=mark)
 
-
+# %% ../nbs/lib/90_run.ipynb #3073c3b7
 def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[str], seconds: float) -> None:
     "Write a step's stamp, whole or not at all."
     stamp = {"step": step, "fingerprint": mark, "lake": lake_signature(place.lake), "files": sorted(files)}
@@ -418,7 +423,7 @@ def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[st
     part.write_text(json.dumps(stamp | {"run_id": run_id, "seconds": round(seconds, 2)}, indent=1), encoding="utf-8")
     part.replace(path)
 
-# %% ../nbs/lib/90_run.ipynb #7dd78cca
+# %% ../nbs/lib/90_run.ipynb #adfcc1e4
 def run_pipeline(
     name: str,  # which: "42_baskets"
     *,
@@ -444,7 +449,7 @@ def run_pipeline(
     say(f"{name} done in {result.seconds:.0f} s: {result.notebook}")
     return result
 
-# %% ../nbs/lib/90_run.ipynb #e01d8477
+# %% ../nbs/lib/90_run.ipynb #b683a583
 @dataclass(frozen=True)
 class JobResult:
     "How the whole job ended."
@@ -467,14 +472,14 @@ class JobResult:
         sums = pq.read_table(table).to_pandas()[["rejected", "rows_in", "incomplete_files", "files"]].sum()
         return float(max(sums["rejected"] / max(sums["rows_in"], 1), sums["incomplete_files"] / max(sums["files"], 1)))
 
-# %% ../nbs/lib/90_run.ipynb #a5543749
+# %% ../nbs/lib/90_run.ipynb #77203f4c
 def _check_job(pipelines: dict[str, Path], parameters: Mapping[str, object], steps: tuple[Step, ...]) -> None:
     "Refuse a parameter that no pipeline of the job knows, before anything runs."
     names = {"source", "lake"}.union(*(read_parameters(pipelines[s.name]) for s in steps))
     for name in parameters:
         choose(name, names, "parameter of the whole job", PipelineError)
 
-
+# %% ../nbs/lib/90_run.ipynb #7714331e
 def _run_or_skip(
     step: Step, notebook: Path, given: dict, place: Place, settings: Settings, marks: dict, force: bool
 ) -> StepResult:
@@ -492,7 +497,7 @@ def _run_or_skip(
         return StepResult(step.name, "skipped", kept, stamp.get("run_id", ""), files, fingerprint=mark)
     return _run_step(notebook, values, place, settings, mark)
 
-# %% ../nbs/lib/90_run.ipynb #88c875cf
+# %% ../nbs/lib/90_run.ipynb #5551e66b
 def run_all(
     *,
     parameters: Mapping[str, object] | None = None,  # `source`, `lake`, and any parameter that a pipeline declares
@@ -503,13 +508,14 @@ def run_all(
     steps: tuple[Step, ...] = JOB,  # what to run, in order
     say: Callable[[str], None] = say_line,  # where plain lines of progress go
 ) -> JobResult:
-    "Run the whole job on a source, without repeating what is done; raise PipelineError at the end if a step failed."
+    "Run the whole job on a source, without repeating what is done; raise PipelineError at the end if a step failed, LakeError at once if the lake is closed."
     began, given, settings = time.perf_counter(), dict(parameters or {}), settings or read_settings()
     place = find_place(given.get("source"), given.get("lake"), day, settings)
     pipelines = find_pipelines(folder)
     for step in steps:
         choose(step.name, pipelines, "pipeline", PipelineError)
     _check_job(pipelines, given, steps)
+    open_lake(place.lake).check_writable()
     _prepare(place, settings)
     results, marks = [], {}
     for number, step in enumerate(steps, 1):
@@ -522,7 +528,7 @@ def run_all(
     _raise_failed(results)
     return JobResult(place, tuple(results), time.perf_counter() - began)
 
-# %% ../nbs/lib/90_run.ipynb #abceffb2
+# %% ../nbs/lib/90_run.ipynb #7ba53f34
 def _line(result: StepResult, count: str) -> str:
     "Say how a step ended."
     ends = {
@@ -533,7 +539,7 @@ def _line(result: StepResult, count: str) -> str:
     }
     return f"{count} {result.name}: {ends[result.status]}"
 
-
+# %% ../nbs/lib/90_run.ipynb #a4321656
 def _raise_failed(results: list[StepResult]) -> None:
     "Raise PipelineError in one line when a step failed."
     failed = [r.error for r in results if r.status == "failed"]

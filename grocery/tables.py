@@ -34,7 +34,7 @@ class Table:
 def _table(name: str, key: str, about: str, **columns: pa.DataType) -> Table:
     return Table(name, tuple(key.split()), pa.schema(list(columns.items())), about)
 
-# %% ../nbs/lib/04_tables.ipynb #b041e451
+# %% ../nbs/lib/04_tables.ipynb #43b40ca8
 KINDS = ("Price", "PriceFull", "Promo", "PromoFull", "Stores", "unknown")
 
 REASONS = {
@@ -53,9 +53,10 @@ REASONS = {
 
 FILES = _table(
     "files",
-    "file_sha256",
+    "file_id",
     "One row per feed file: where it came from, how it was read, and its ledger.",
-    file_sha256=CODE,
+    file_id=CODE,
+    sha256=CODE,  # of the bytes as they came
     path=TEXT,
     chain_id=CODE,
     sub_chain_id=CODE,
@@ -79,21 +80,21 @@ FILES = _table(
 
 REJECTS = _table(
     "rejects",
-    "file_sha256 row",
+    "file_id row",
     "One row per record that was not accepted: which, why, and its own words.",
-    file_sha256=CODE,
+    file_id=CODE,
     row=pa.int64(),
     reason=TEXT,
     detail=TEXT,
     raw=TEXT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #d9b9dcb2
+# %% ../nbs/lib/04_tables.ipynb #0a17ba0f
 STORE_FILES = _table(
     "store_files",
-    "file_sha256 chain_id store_id",
+    "file_id chain_id store_id",
     "One row per price file and store it speaks of: the store's timeline.",
-    file_sha256=CODE,
+    file_id=CODE,
     chain_id=CODE,
     store_id=CODE,
     published_at=INSTANT,
@@ -101,7 +102,7 @@ STORE_FILES = _table(
     items=pa.int64(),
 )
 
-# %% ../nbs/lib/04_tables.ipynb #07358ca9
+# %% ../nbs/lib/04_tables.ipynb #e8b67dec
 UNITS = ("g", "ml", "piece")
 
 STORES = _table(
@@ -121,10 +122,10 @@ STORES = _table(
     latitude=pa.float64(),
     longitude=pa.float64(),
     updated_at=INSTANT,
-    file_sha256=CODE,
+    file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #fa1785eb
+# %% ../nbs/lib/04_tables.ipynb #7cddd639
 ITEMS = _table(
     "items",
     "chain_id item_code",
@@ -143,10 +144,10 @@ ITEMS = _table(
     unit_published=TEXT,
     quantity_published=TEXT,
     updated_at=INSTANT,
-    file_sha256=CODE,
+    file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #d6889a4b
+# %% ../nbs/lib/04_tables.ipynb #53a6732c
 PRICES = _table(
     "prices",
     "chain_id store_id item_code valid_from",
@@ -159,20 +160,20 @@ PRICES = _table(
     allow_discount=pa.bool_(),
     valid_from=INSTANT,
     valid_to=INSTANT,
-    file_sha256=CODE,  # the file that began the stretch
+    file_id=CODE,  # the file that began the stretch
 )
 
 PRICE_MARKS = _table(
     "price_marks",
-    "chain_id store_id item_code file_sha256",
+    "chain_id store_id item_code file_id",
     "One row per item that an update file repeated without changing its price; it keeps late files exact.",
     chain_id=CODE,
     store_id=CODE,
     item_code=CODE,
-    file_sha256=CODE,
+    file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #b6e7d8f4
+# %% ../nbs/lib/04_tables.ipynb #60f629a6
 PROMOTIONS = _table(
     "promotions",
     "chain_id store_id promotion_id",
@@ -205,10 +206,10 @@ PROMOTIONS = _table(
     items=pa.int64(),  # how many item lines it names
     first_seen_at=INSTANT,  # the first and the last file that listed it
     last_seen_at=INSTANT,
-    file_sha256=CODE,
+    file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #db572728
+# %% ../nbs/lib/04_tables.ipynb #326b4ec0
 PROMOTION_ITEMS = _table(
     "promotion_items",
     "chain_id store_id promotion_id group_id item_code",
@@ -225,7 +226,7 @@ PROMOTION_ITEMS = _table(
     max_qty=pa.float64(),
     discounted_price_ils=MONEY,
     discount_rate=pa.float64(),
-    file_sha256=CODE,
+    file_id=CODE,
 )
 
 # %% ../nbs/lib/04_tables.ipynb #b121f377

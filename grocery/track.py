@@ -22,24 +22,24 @@ import pyarrow.parquet as pq
 from .errors import GroceryError, need
 from .settings import Settings
 
-# %% ../nbs/lib/08_track.ipynb #6e67b546
+# %% ../nbs/lib/08_track.ipynb #1664564b
 EXPERIMENT = "grocery"  # the one experiment that holds every run
 
-
+# %% ../nbs/lib/08_track.ipynb #52eef539
 def tracking_uri(
     settings: Settings,  # whose `tracking_uri` and `mlruns_dir` count
 ) -> str:  # an MLflow address
     "Name the place where runs are kept: the address in settings, else a SQLite file under `mlruns_dir`."
     return settings.tracking_uri or f"sqlite:///{Path(settings.mlruns_dir).absolute() / 'mlflow.db'}"
 
-
+# %% ../nbs/lib/08_track.ipynb #821b96ab
 def artifact_location(
     settings: Settings,  # whose `tracking_uri` and `mlruns_dir` count
 ) -> str | None:  # a file:// address; None leaves it to the tracking server
     "Name the folder of artefacts that goes with `tracking_uri`."
     return None if settings.tracking_uri else (Path(settings.mlruns_dir).absolute() / "artifacts").as_uri()
 
-# %% ../nbs/lib/08_track.ipynb #efed470d
+# %% ../nbs/lib/08_track.ipynb #7a91b49f
 def open_client(
     settings: Settings,  # where runs are kept
 ):  # an mlflow.MlflowClient
@@ -52,13 +52,13 @@ def open_client(
         Path(settings.mlruns_dir).mkdir(parents=True, exist_ok=True)
     return client(tracking_uri(settings))
 
-# %% ../nbs/lib/08_track.ipynb #c2f4cb72
+# %% ../nbs/lib/08_track.ipynb #e143966d
 def _experiment(client, settings: Settings) -> str:
     "Find the experiment's id; make the experiment the first time."
     found = client.get_experiment_by_name(EXPERIMENT)
     return found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location(settings))
 
-# %% ../nbs/lib/08_track.ipynb #b977969b
+# %% ../nbs/lib/08_track.ipynb #bee916e6
 def _write(path: Path, write) -> Path:
     "Write through a temporary name beside `path`, then rename."
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,12 +70,12 @@ def _write(path: Path, write) -> Path:
         part.unlink(missing_ok=True)
     return path
 
-
+# %% ../nbs/lib/08_track.ipynb #9b685f9f
 def _notes(out: str | Path, run_id: str) -> Path:
     "Name the file of a run's notes."
     return Path(out) / ".runs" / f"{run_id}.jsonl"
 
-# %% ../nbs/lib/08_track.ipynb #1bdd466b
+# %% ../nbs/lib/08_track.ipynb #0d353c8f
 @dataclass(frozen=True)
 class Tracker:
     "Writes what a pipeline found to a folder, and notes it for its MLflow run."
@@ -137,23 +137,23 @@ class Tracker:
         _note(self, "folders", {str(target.absolute()): f"models/{name}"})
         return target
 
-# %% ../nbs/lib/08_track.ipynb #fc7341b6
+# %% ../nbs/lib/08_track.ipynb #3ecfd642
 def _existing(path: Path | str) -> Path:
     if not Path(path).exists():
         raise GroceryError(f"Cannot log {path}: received no file there, allowed: what exists. Write it first.")
     return Path(path)
 
-
+# %% ../nbs/lib/08_track.ipynb #c7b86c48
 def _copy_folder(source: Path, target: Path) -> None:
     if target.resolve() != source.resolve():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
 
-
+# %% ../nbs/lib/08_track.ipynb #0d23cada
 def _keep(tracker: Tracker, name: str, folder: str, write) -> Path | None:
     return tracker.file(_write(Path(tracker.out) / name, write), folder) if tracker.out else None
 
-
+# %% ../nbs/lib/08_track.ipynb #7670e5dd
 def _note(tracker: Tracker, kind: str, values: dict) -> None:
     "Note something for the run; whole lines only, so that a kernel that dies leaves what it noted before."
     if tracker.run_id and values:
@@ -162,7 +162,7 @@ def _note(tracker: Tracker, kind: str, values: dict) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([kind, values]) + "\n")
 
-# %% ../nbs/lib/08_track.ipynb #898c25d8
+# %% ../nbs/lib/08_track.ipynb #4442f41f
 def open_tracker(
     run_id: str = "",  # the pipeline's parameter `run_id`; "" is no MLflow run
     out: str | Path = "",  # the pipeline's parameter `out`; "" is no folder
@@ -172,7 +172,7 @@ def open_tracker(
         raise GroceryError(f"Run {run_id}: received no folder `out`, allowed: a folder that the runner can read.")
     return Tracker(run_id, str(out) if out else "")
 
-# %% ../nbs/lib/08_track.ipynb #1f1f5c16
+# %% ../nbs/lib/08_track.ipynb #3bc30f9b
 def start_run(
     settings: Settings,  # where runs are kept
     name: str,  # the run's name: the pipeline's
@@ -185,7 +185,7 @@ def start_run(
     _record(client, run_id, "params", params or {})
     return run_id
 
-
+# %% ../nbs/lib/08_track.ipynb #10da017f
 def end_run(
     settings: Settings,  # where runs are kept
     run_id: str,  # what `start_run` gave
@@ -206,12 +206,12 @@ def end_run(
         client.set_terminated(run_id, status)
         notes.unlink(missing_ok=True)
 
-# %% ../nbs/lib/08_track.ipynb #ee9cb606
+# %% ../nbs/lib/08_track.ipynb #b4d94512
 def _texts(pairs: dict) -> dict[str, str]:
     "Turn names and values into the texts MLflow keeps."
     return {str(k): str(v)[:5000] for k, v in pairs.items()}
 
-
+# %% ../nbs/lib/08_track.ipynb #7934cf63
 def _record(client, run_id: str, kind: str, values: dict) -> None:
     "Copy one note into a run; a file that is gone by now is left out."
     entities = need("mlflow.entities", "run")

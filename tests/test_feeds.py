@@ -27,7 +27,9 @@ NAME = "PriceFull7290000000001-001-202603010341.gz"
 
 
 def make_feed(items: int = 20, **changes) -> str:
-    rows = [ITEM.format(**{"code": 100 + n, "name": f"חלב {n}%", "price": f"{5 + n}.90"} | changes) for n in range(items)]
+    rows = [
+        ITEM.format(**{"code": 100 + n, "name": f"חלב {n}%", "price": f"{5 + n}.90"} | changes) for n in range(items)
+    ]
     return (
         f"<Root><ChainId>7290000000001</ChainId><SubChainId>1</SubChainId><StoreId>1</StoreId>"
         f"<Items Count='{items}'>{''.join(rows)}</Items></Root>"
@@ -90,7 +92,9 @@ def test_real_prices_are_what_the_bytes_say(realdata):
     for path in sorted((realdata / "feeds").rglob("PriceFull*")):
         data = path.read_bytes()
         text = decode_bytes(open_bytes(data).data).text
-        pairs = re.findall(r"<ItemCode>\s*([^<]*?)\s*</ItemCode>.*?<ItemPrice>\s*([^<]*?)\s*</ItemPrice>", text, re.DOTALL)
+        pairs = re.findall(
+            r"<ItemCode>\s*([^<]*?)\s*</ItemCode>.*?<ItemPrice>\s*([^<]*?)\s*</ItemPrice>", text, re.DOTALL
+        )
         published = {}
         for code, price in pairs:
             published.setdefault(code, set()).add(float(price or 0))
@@ -205,7 +209,7 @@ def test_every_reason_is_given_for_its_fault():
     }
     for reason, fault in faults.items():
         assert read_feed(make_feed(1, **fault).encode(), NAME).ledger["rejected"] == {reason: 1}
-    twice = make_feed(1, code=5) .replace("</Items>", ITEM.format(code=5, name="x", price="9.90") + "</Items>")
+    twice = make_feed(1, code=5).replace("</Items>", ITEM.format(code=5, name="x", price="9.90") + "</Items>")
     assert read_feed(twice.encode(), NAME).ledger["rejected"] == {"conflicting_duplicate": 1}
     nowhere = re.sub("<(ChainId|StoreId)>.*?</\\1>", "", make_feed(1))
     assert read_feed(nowhere.encode(), "x.xml").ledger["rejected"] == {"missing_store": 1}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from grocery.store.history import extend_history, fold, make_timeline, unfold
 
-COLUMNS = ["item_code", "sub_chain_id", "price_ils", "allow_discount", "file_sha256"]
+COLUMNS = ["item_code", "sub_chain_id", "price_ils", "allow_discount", "file_id"]
 EMPTY = pd.DataFrame(columns=[*COLUMNS, "valid_from", "valid_to"])
-NO_MARKS = pd.DataFrame(columns=["item_code", "file_sha256"])
+NO_MARKS = pd.DataFrame(columns=["item_code", "file_id"])
 
 
 @st.composite
@@ -25,7 +25,7 @@ def as_frames(market):
     start = pd.Timestamp("2026-03-01", tz="UTC")
     files = pd.DataFrame(
         [(f"f{n}", start + pd.Timedelta(hours=hour), full) for n, (hour, full, _) in enumerate(market)],
-        columns=["file_sha256", "published_at", "is_full"],
+        columns=["file_id", "published_at", "is_full"],
     )
     rows = [(i, "1", p, True, f"f{n}") for n, (_, _, said) in enumerate(market) for i, p in said.items()]
     return files, pd.DataFrame(rows, columns=COLUMNS)
@@ -52,8 +52,8 @@ def shelf_at(history, hour):
 def tell(files, said, groups):
     history, marks, done = EMPTY, NO_MARKS, files.iloc[:0]
     for names in groups:
-        new = files[files["file_sha256"].isin(names)]
-        history, marks = extend_history(history, marks, done, new, said[said["file_sha256"].isin(names)])
+        new = files[files["file_id"].isin(names)]
+        history, marks = extend_history(history, marks, done, new, said[said["file_id"].isin(names)])
         done = pd.concat([done, new])
     key = ["item_code", "valid_from"]
     return history.sort_values(key).reset_index(drop=True)[[*COLUMNS, "valid_from", "valid_to"]]
@@ -72,7 +72,7 @@ def test_history_says_what_a_walk_through_the_files_says(market):
 @given(stores(), st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_history(market, random):
     files, said = as_frames(market)
-    names = list(files["file_sha256"])
+    names = list(files["file_id"])
     at_once = tell(files, said, [names])
     random.shuffle(names)
     one_by_one = tell(files, said, [[n] for n in names])
@@ -93,7 +93,10 @@ def test_unfold_is_the_inverse_of_fold(market):
 
 
 def test_an_item_missing_from_an_update_goes_on_and_from_a_full_file_ends():
-    update, full = [(0, True, {"a": 1, "b": 1}), (5, False, {"a": 2})], [(0, True, {"a": 1, "b": 1}), (5, True, {"a": 2})]
+    update, full = (
+        [(0, True, {"a": 1, "b": 1}), (5, False, {"a": 2})],
+        [(0, True, {"a": 1, "b": 1}), (5, True, {"a": 2})],
+    )
     for market, open_items in ((update, {"a", "b"}), (full, {"a"})):
         files, said = as_frames(market)
         history, _ = fold(said, make_timeline(files))

@@ -42,7 +42,7 @@ def write_market(folder: Path, days: int = 5, stores: int = 2, items: int = 12, 
 
 
 def history(lake_path: Path) -> pd.DataFrame:
-    columns = "chain_id, store_id, item_code, price_ils, valid_from, valid_to, file_sha256"
+    columns = "chain_id, store_id, item_code, price_ils, valid_from, valid_to, file_id"
     return open_lake(lake_path).sql(f"SELECT {columns} FROM prices ORDER BY ALL").to_pandas()
 
 
@@ -70,8 +70,13 @@ def test_as_of_answers_what_each_full_file_said(tmp_path):
     paths = write_market(tmp_path / "feeds", stores=1)
     ingest(paths, open_lake(tmp_path / "lake"), workers=1)
     for day in range(1, 6):
-        xml = gzip.decompress((tmp_path / "feeds" / f"PriceFull7290000000001-001-202603{day:02}0600.gz").read_bytes()).decode()
-        said = {i.split("</ItemCode>")[0]: float(i.split("<ItemPrice>")[1].split("<")[0]) for i in xml.split("<ItemCode>")[1:]}
+        xml = gzip.decompress(
+            (tmp_path / "feeds" / f"PriceFull7290000000001-001-202603{day:02}0600.gz").read_bytes()
+        ).decode()
+        said = {
+            i.split("</ItemCode>")[0]: float(i.split("<ItemPrice>")[1].split("<")[0])
+            for i in xml.split("<ItemCode>")[1:]
+        }
         lake = open_lake(tmp_path / "lake", as_of=f"2026-03-{day:02}T06:30")
         rows = lake.sql("SELECT item_code, price_ils FROM prices_now").to_pylist()
         assert {r["item_code"]: float(r["price_ils"]) for r in rows} == said
@@ -93,9 +98,11 @@ def test_ledgers_and_tables_agree(tmp_path):
     paths = write_market(tmp_path / "feeds")
     done = ingest(tmp_path / "feeds", open_lake(tmp_path / "lake"))
     lake = open_lake(tmp_path / "lake")
-    sums = lake.sql("SELECT count(*) AS n, sum(rows_in) AS r, sum(accepted + rejected + duplicates) AS s FROM files").to_pylist()[0]
+    sums = lake.sql(
+        "SELECT count(*) AS n, sum(rows_in) AS r, sum(accepted + rejected + duplicates) AS s FROM files"
+    ).to_pylist()[0]
     assert (sums["n"], sums["r"]) == (len(paths), sums["s"]) and done.totals["rows_in"] == sums["r"]
-    lineage = lake.sql("SELECT count(*) AS n FROM prices ANTI JOIN files USING (file_sha256)")
+    lineage = lake.sql("SELECT count(*) AS n FROM prices ANTI JOIN files USING (file_id)")
     assert lineage["n"][0].as_py() == 0
 
 
@@ -120,11 +127,18 @@ def test_a_killed_ingest_is_finished_by_the_next(tmp_path):
     subprocess.run(command, check=True, timeout=300)
     pd.testing.assert_frame_equal(history(tmp_path / "killed"), expected)
     lake = open_lake(tmp_path / "killed")
-    assert lake.sql("SELECT count(*) AS n, count(DISTINCT file_sha256) AS d FROM files").to_pylist() == [{"n": len(paths), "d": len(paths)}]
+    assert lake.sql("SELECT count(*) AS n, count(DISTINCT file_id) AS d FROM files").to_pylist() == [
+        {"n": len(paths), "d": len(paths)}
+    ]
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("photo.jpg", b"\xff\xd8\xff\xe0" + bytes(100)), ("page.html", b"<html><body>login</body></html>"), ("notes.txt", b"hello")]
+    ("name", "content"),
+    [
+        ("photo.jpg", b"\xff\xd8\xff\xe0" + bytes(100)),
+        ("page.html", b"<html><body>login</body></html>"),
+        ("notes.txt", b"hello"),
+    ],
 )
 def test_a_folder_without_any_feed_is_a_wrong_call_and_leaves_nothing(tmp_path, name, content):
     (tmp_path / "pictures").mkdir()
@@ -163,7 +177,9 @@ def test_hostile_words_stay_words(tmp_path):
         (tmp_path / f"PriceFull-{n}.xml").write_text(text, encoding="utf-8")
     done = ingest(tmp_path, open_lake(tmp_path / "lake"), workers=1)
     assert done.totals["rejected"] == {"missing_store": 1}
-    assert open_lake(tmp_path / "lake").sql("SELECT item_name FROM items").to_pylist() == [{"item_name": f"מוצר {nasty}"}]
+    assert open_lake(tmp_path / "lake").sql("SELECT item_name FROM items").to_pylist() == [
+        {"item_name": f"מוצר {nasty}"}
+    ]
 
 
 def test_the_command_line_answers_bad_calls_with_one_line(tmp_path):
@@ -184,7 +200,9 @@ def test_the_command_line_answers_bad_calls_with_one_line(tmp_path):
         done = run_cli(*call)
         assert done.returncode == code, (call, done.stderr)
         if code == 2:
-            assert len(done.stderr.strip().splitlines()) == 1 and "llowed" in done.stderr or "Make one" in done.stderr, done.stderr
+            assert (
+                len(done.stderr.strip().splitlines()) == 1 and "llowed" in done.stderr or "Make one" in done.stderr
+            ), done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "l1").exists()
 
@@ -228,7 +246,9 @@ def test_real_daily_tables_come_back_to_the_last_agora(realdata, tmp_path):
         lake = open_lake(tmp_path / "lake", as_of=path.name[-17:-7])
         query = "SELECT chain_id, store_id, item_code, CAST(price_ils AS DOUBLE) AS price_ils FROM prices_now"
         answer = lake.sql(query).to_pandas()
-        both = said.merge(answer, left_on=[chain, "store", code], right_on=["chain_id", "store_id", "item_code"], how="left")
+        both = said.merge(
+            answer, left_on=[chain, "store", code], right_on=["chain_id", "store_id", "item_code"], how="left"
+        )
         positive = both[both["price"] > 0]
         assert len(positive) > 60_000 and (positive["price"] == positive["price_ils"]).all()
         assert len(answer) == len(positive)
@@ -244,3 +264,19 @@ def test_a_plain_script_may_ingest_with_workers(tmp_path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["once", "12"], done.stderr
+
+
+def test_a_price_that_returns_in_the_very_same_bytes_returns(tmp_path):
+    def write(day: int, price: str) -> Path:
+        path = tmp_path / f"Price7290000000001-001-202603{day:02}0600.xml"
+        rows = ITEM.format(7, 7, price)
+        path.write_text(f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Items>{rows}</Items></Root>")
+        return path
+
+    paths = [write(1, "5.00"), write(2, "6.00"), write(3, "5.00")]
+    copy = tmp_path / "copy" / paths[0].name
+    copy.parent.mkdir()
+    copy.write_bytes(paths[0].read_bytes())
+    done = ingest([*paths, copy], open_lake(tmp_path / "lake"), workers=1)
+    told = history(tmp_path / "lake").sort_values("valid_from")
+    assert told["price_ils"].astype(float).tolist() == [5, 6, 5] and done.skipped == 1

@@ -599,3 +599,26 @@ def test_the_score_counts_each_error_once_and_needs_the_right_store():
     assert score["precision"] == pytest.approx(2 / 3) and score["recall"] == 0.5
     everywhere = score_anomalies(found, events.assign(store_id=[None, "3"])).set_index("metric")["value"]
     assert everywhere["precision"] == 1.0
+
+
+def test_a_silent_store_is_stale_and_an_old_file_does_not_stretch_the_history(tmp_path):
+    "One file of ten years ago beside two weeks of today: the history is two weeks, and the silent store is not in it."
+    from grocery.feeds.names import parse_name
+    from grocery.prices.metrics import make_daily, read_history
+    from grocery.store.ingest import ingest
+    from grocery.store.lake import open_lake
+
+    item = "<Item><ItemCode>7290000000015</ItemCode><ItemName>חלב</ItemName><ItemPrice>{}</ItemPrice></Item>"
+    names = [
+        "PriceFull7290000000001-002-201506010600.xml",
+        *(f"PriceFull7290000000001-001-202603{d:02}0600.xml" for d in range(1, 15)),
+    ]
+    for name in names:
+        store = parse_name(name).store_id
+        text = f"<Root><ChainId>7290000000001</ChainId><StoreId>{store}</StoreId><Items>{item.format('6.90')}</Items></Root>"
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    ingest([tmp_path / name for name in names], open_lake(tmp_path / "lake"), workers=1)
+    prices, days = read_history(open_lake(tmp_path / "lake"))
+    assert len(days) <= 401 and str(days[-1].date()) == "2026-03-14"
+    daily = make_daily(prices, days)
+    assert set(daily["store_id"]) == {"001"} and len(daily) == 14

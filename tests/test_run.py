@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from grocery.errors import GroceryError, PipelineError, SourceError
+from grocery.errors import GroceryError, LakeError, PipelineError, SourceError
 from grocery.run import (
     Step,
     check_parameters,
@@ -141,6 +141,16 @@ def test_missing_source_and_missing_pipelines_are_one_line(tmp_path, settings):
     assert "\n" not in str(error.value)
     with pytest.raises(PipelineError, match="No pipelines in"):
         find_pipelines(tmp_path)
+
+
+def test_a_closed_lake_is_refused_before_anything_runs(tmp_path, settings, source):
+    folder = tmp_path / "pipelines"
+    write_pipeline(folder, "10_in", COMMON, "")
+    (tmp_path / "lake").mkdir(mode=0o555)
+    given = {"source": source, "lake": tmp_path / "lake"}
+    with pytest.raises(LakeError, match="cannot be written") as error:
+        run_all(settings=settings, folder=folder, parameters=given, steps=(Step("10_in"),), say=str)
+    assert "\n" not in str(error.value) and not (tmp_path / "reports").exists()
 
 
 def test_two_folders_of_one_name_are_two_places(tmp_path, settings):

@@ -12,17 +12,15 @@ import pandas as pd
 # %% ../../nbs/lib/21_store.history.ipynb #f484db59
 FAR = np.iinfo(np.int64).max
 
-# %% ../../nbs/lib/21_store.history.ipynb #139b30f6
+# %% ../../nbs/lib/21_store.history.ipynb #db87a24a
 def make_timeline(
-    files: pd.DataFrame,  # file_sha256, published_at (UTC), is_full: the price files that speak of one store
+    files: pd.DataFrame,  # file_id, published_at (UTC), is_full: the price files that speak of one store
 ) -> (
     pd.DataFrame
 ):  # the same rows once each in order of publication, with `next_full`, the position of the first full file after it
     "Put a store's price files in order."
-    ordered = files.drop_duplicates("file_sha256").assign(_update=lambda f: ~f["is_full"].astype(bool))
-    ordered = (
-        ordered.sort_values(["published_at", "_update", "file_sha256"]).drop(columns="_update").reset_index(drop=True)
-    )
+    ordered = files.drop_duplicates("file_id").assign(_update=lambda f: ~f["is_full"].astype(bool))
+    ordered = ordered.sort_values(["published_at", "_update", "file_id"]).drop(columns="_update").reset_index(drop=True)
     full = np.flatnonzero(ordered["is_full"].to_numpy(bool))
     after = np.searchsorted(full, np.arange(len(ordered)), side="right")
     return ordered.assign(next_full=np.append(full, FAR)[after] if len(full) else np.full(len(ordered), FAR))
@@ -30,11 +28,11 @@ def make_timeline(
 # %% ../../nbs/lib/21_store.history.ipynb #d5d4c2bd
 VALUE = ["price_ils", "allow_discount"]
 
-# %% ../../nbs/lib/21_store.history.ipynb #6639d2d5
+# %% ../../nbs/lib/21_store.history.ipynb #e2e2b159
 def fold(
-    seen: pd.DataFrame,  # item_code, sub_chain_id, price_ils, allow_discount, file_sha256: what every file of one store said
+    seen: pd.DataFrame,  # item_code, sub_chain_id, price_ils, allow_discount, file_id: what every file of one store said
     timeline: pd.DataFrame,  # from make_timeline; every file of `seen` stands in it
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # stretches (item_code … valid_from, valid_to), marks (item_code, file_sha256)
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # stretches (item_code … valid_from, valid_to), marks (item_code, file_id)
     "Tell the history of one store from everything its files said."
     seen, at = _in_order(seen, timeline)
     instant, next_full = _micros(timeline["published_at"]), timeline["next_full"].to_numpy()
@@ -50,13 +48,13 @@ def fold(
     until = np.where(changed, np.minimum(ends[last], np.roll(instant[at[first]], -1)), ends[last])
     stretches = seen.iloc[first].assign(valid_from=_instants(instant[at[first]]), valid_to=_instants(until))
     is_update = ~timeline["is_full"].to_numpy(bool)[at]
-    marks = seen.loc[is_update & ~begins, ["item_code", "file_sha256"]].reset_index(drop=True)
+    marks = seen.loc[is_update & ~begins, ["item_code", "file_id"]].reset_index(drop=True)
     return stretches[until > instant[at[first]]].reset_index(drop=True), marks
 
-# %% ../../nbs/lib/21_store.history.ipynb #ba770356
+# %% ../../nbs/lib/21_store.history.ipynb #56120bb0
 def _in_order(seen: pd.DataFrame, timeline: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     "Sort observations by item and time, keep the last word where one instant has several, and give their positions in the timeline."
-    at = pd.Index(timeline["file_sha256"]).get_indexer(seen["file_sha256"])
+    at = pd.Index(timeline["file_id"]).get_indexer(seen["file_id"])
     ordered = seen.assign(_at=at, _instant=_micros(timeline["published_at"])[at]).sort_values(
         ["item_code", "_at"], kind="stable"
     )
@@ -83,14 +81,14 @@ def _instants(micros: np.ndarray) -> pd.DatetimeIndex:
     "The reverse of _micros."
     return pd.DatetimeIndex(np.where(micros == FAR, np.iinfo(np.int64).min, micros).astype("M8[us]")).tz_localize("UTC")
 
-# %% ../../nbs/lib/21_store.history.ipynb #d412ec9b
+# %% ../../nbs/lib/21_store.history.ipynb #eb75349b
 def unfold(
     history: pd.DataFrame,  # stretches of one store, from fold
     marks: pd.DataFrame,  # its marks, from fold
     timeline: pd.DataFrame,  # the files which made them, from make_timeline
 ) -> pd.DataFrame:  # what the files had said, as `fold` takes it
     "Give back what each file of a store had said."
-    columns = ["item_code", "sub_chain_id", *VALUE, "file_sha256"]
+    columns = ["item_code", "sub_chain_id", *VALUE, "file_id"]
     is_full = timeline["is_full"].to_numpy(bool)
     full, updates = timeline[is_full], timeline[~is_full]
     begin, end, times = _micros(history["valid_from"]), _micros(history["valid_to"]), _micros(full["published_at"])
@@ -98,11 +96,11 @@ def unfold(
     count = stop - start
     file = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - start, count)
     listed = history.loc[np.repeat(np.arange(len(history)), count), columns].assign(
-        file_sha256=full["file_sha256"].to_numpy()[file]
+        file_id=full["file_id"].to_numpy()[file]
     )
-    began = history.loc[history["file_sha256"].isin(updates["file_sha256"]), columns]
-    repeated = marks.merge(updates[["file_sha256", "published_at"]], on="file_sha256").merge(
-        history.drop(columns="file_sha256"), on="item_code"
+    began = history.loc[history["file_id"].isin(updates["file_id"]), columns]
+    repeated = marks.merge(updates[["file_id", "published_at"]], on="file_id").merge(
+        history.drop(columns="file_id"), on="item_code"
     )
     covers = (repeated["valid_from"] <= repeated["published_at"]) & ~(repeated["valid_to"] <= repeated["published_at"])
     return _concat([listed, began, repeated.loc[covers, columns]])
@@ -112,11 +110,11 @@ def _concat(parts: list[pd.DataFrame]) -> pd.DataFrame:
     "Put frames under one another; empty ones do not decide types."
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
-# %% ../../nbs/lib/21_store.history.ipynb #49e00b25
+# %% ../../nbs/lib/21_store.history.ipynb #70564c2c
 def extend_history(
     history: pd.DataFrame,  # stretches of one store so far; may be empty
     marks: pd.DataFrame,  # its marks so far
-    old_files: pd.DataFrame,  # file_sha256, published_at, is_full: the price files folded so far
+    old_files: pd.DataFrame,  # file_id, published_at, is_full: the price files folded so far
     new_files: pd.DataFrame,  # the same of the files to add
     seen: pd.DataFrame,  # what the new files say, as `fold` takes it
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the new history and marks of the store
@@ -126,22 +124,18 @@ def extend_history(
         return fold(everything, make_timeline(_concat([old_files, new_files])))
     is_open = history["valid_to"].isna()
     before = pd.DataFrame(
-        {
-            "file_sha256": [""],
-            "published_at": [new_files["published_at"].min() - pd.Timedelta("1us")],
-            "is_full": [False],
-        }
+        {"file_id": [""], "published_at": [new_files["published_at"].min() - pd.Timedelta("1us")], "is_full": [False]}
     )
-    going_on = history[is_open].drop(columns=["valid_from", "valid_to"]).assign(file_sha256="")
+    going_on = history[is_open].drop(columns=["valid_from", "valid_to"]).assign(file_id="")
     added, new_marks = fold(_concat([going_on, seen]), make_timeline(_concat([before, new_files])))
     return _concat([history[~is_open], _with_beginnings(added, history[is_open])]), _concat([marks, new_marks])
 
-# %% ../../nbs/lib/21_store.history.ipynb #39db5e85
+# %% ../../nbs/lib/21_store.history.ipynb #db6c89af
 def _with_beginnings(added: pd.DataFrame, going_on: pd.DataFrame) -> pd.DataFrame:
     "Give the stretches that went on (their file is empty) their own beginning back."
-    known = going_on.set_index("item_code")[["valid_from", "file_sha256"]].reindex(added["item_code"])
-    went_on = added["file_sha256"].eq("").to_numpy()
+    known = going_on.set_index("item_code")[["valid_from", "file_id"]].reindex(added["item_code"])
+    went_on = added["file_id"].eq("").to_numpy()
     return added.assign(
         valid_from=added["valid_from"].where(~went_on, known["valid_from"].array),
-        file_sha256=added["file_sha256"].where(~went_on, known["file_sha256"].array),
+        file_id=added["file_id"].where(~went_on, known["file_id"].array),
     )

@@ -14,12 +14,12 @@ import pandas as pd
 from .lake import Lake
 from ..tables import REASONS
 
-# %% ../../nbs/lib/27_store.losses.ipynb #b06ec3fc
+# %% ../../nbs/lib/27_store.losses.ipynb #e4b4c196
 _NAMES = """
 SELECT chain_id, mode(chain_name) AS chain_name FROM stores
 WHERE chain_name IS NOT NULL AND trim(chain_name) <> '' GROUP BY chain_id"""
 
-
+# %% ../../nbs/lib/27_store.losses.ipynb #053458be
 def find_chain_names(
     lake: Lake,  # an open lake
 ) -> dict[str, str]:  # chain_id -> its name in Stores files, else the folder of its files, else the id
@@ -28,21 +28,22 @@ def find_chain_names(
     folders = {r["chain_id"]: _folder_name(r["path"], r["chain_id"]) for r in files.to_pylist()}
     return folders | {r["chain_id"]: r["chain_name"].strip() for r in lake.sql(_NAMES).to_pylist()}
 
-
+# %% ../../nbs/lib/27_store.losses.ipynb #d25e7838
 def _folder_name(path: str | None, chain_id: str) -> str:
     "Take a folder's name that has letters, else the id."
     folder = Path(path or "").parent.name
     return folder.replace("_", " ") if re.search("[^0-9_. -]", folder) else chain_id
 
-# %% ../../nbs/lib/27_store.losses.ipynb #8898df12
+# %% ../../nbs/lib/27_store.losses.ipynb #0c00c2ef
 _CHAINS = """
 SELECT coalesce(chain_id, '') AS chain_id, count(*) AS files, count(*) FILTER (NOT complete) AS incomplete_files,
        count(DISTINCT store_id) FILTER (kind IN ('Price', 'PriceFull')) AS stores,
-       min(published_at) AS first_published_at, max(published_at) AS last_published_at,
+       min(published_at) FILTER (published_at < ingested_at) AS first_published_at,
+       max(published_at) FILTER (published_at < ingested_at) AS last_published_at,  -- a file that says no time has that of its ingest
        sum(rows_in)::BIGINT AS rows_in, sum(accepted)::BIGINT AS accepted, sum(rejected)::BIGINT AS rejected, sum(duplicates)::BIGINT AS duplicates
 FROM files GROUP BY ALL ORDER BY rows_in DESC, chain_id"""
 
-
+# %% ../../nbs/lib/27_store.losses.ipynb #871c5b4a
 def make_chain_ledgers(
     lake: Lake,  # an open lake
 ) -> pd.DataFrame:  # per chain: chain_name, files, incomplete_files, stores, rows_in, accepted, rejected, duplicates, loss_share; largest first
@@ -52,21 +53,21 @@ def make_chain_ledgers(
     rows = chains["rows_in"].where(chains["rows_in"] > 0)
     return chains.assign(loss_share=(chains["rejected"] / rows).fillna(0.0))
 
-
+# %% ../../nbs/lib/27_store.losses.ipynb #ec0055e3
 def _named(chain_ids: pd.Series, names: dict[str, str]) -> pd.Series:
     return chain_ids.map(names).fillna(chain_ids).replace("", "unknown chain")
 
-# %% ../../nbs/lib/27_store.losses.ipynb #a7d05c73
+# %% ../../nbs/lib/27_store.losses.ipynb #0c256909
 _REJECTED = """
 SELECT coalesce(f.chain_id, '') AS chain_id, r.reason, count(*) AS rows,
-       arg_min(left(r.raw, 200), r.file_sha256 || lpad(r.row::VARCHAR, 12, '0')) AS example
-FROM rejects r JOIN files f USING (file_sha256) GROUP BY ALL"""
+       arg_min(left(r.raw, 200), r.file_id || lpad(r.row::VARCHAR, 12, '0')) AS example
+FROM rejects r JOIN files f USING (file_id) GROUP BY ALL"""
 
 _BROKEN = """
 SELECT coalesce(chain_id, '') AS chain_id, 'incomplete_file' AS reason, count(*) AS rows, min(path) AS example
 FROM files WHERE NOT complete GROUP BY ALL"""
 
-
+# %% ../../nbs/lib/27_store.losses.ipynb #89cb92e6
 def make_losses(
     lake: Lake,  # an open lake
 ) -> pd.DataFrame:  # per chain and reason: chain_name, what ("row" or "file"), meaning, count, share (of the chain's rows or files), example; largest first
