@@ -387,7 +387,7 @@ def _parameters(notebook: Path, given: Mapping[str, object], place: Place, setti
     mine = {k: v for k, v in given.items() if k not in ("source", "lake")}
     return check_parameters(notebook, {k: v for k, v in known.items() if k in names} | mine)
 
-# %% ../nbs/lib/90_run.ipynb #20c19c7a
+# %% ../nbs/lib/90_run.ipynb #ae9a33b7
 def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings, mark: str) -> StepResult:
     "Execute one pipeline inside an MLflow run and stamp its results."
     began, name, target = time.perf_counter(), notebook.stem, place.folder / notebook.name
@@ -408,7 +408,9 @@ def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings
         seconds = time.perf_counter() - began
         kept = (target,) if target.is_file() else ()
         end_run(settings, run_id, status, place.out, kept, {"seconds": seconds})
-    files = [path for path, state in _files(place.folder).items() if before.get(path) != state]
+        files = [path for path, state in _files(place.folder).items() if before.get(path) != state]
+        for path in files if status != "FINISHED" else ():  # MLflow has what there was; here nothing half-made stays
+            (place.folder / path).unlink()
     _write_stamp(place, name, mark, run_id, files, seconds)
     paths = tuple(place.folder / f for f in files)
     return StepResult(name, "done", target, run_id, paths, seconds, fingerprint=mark)

@@ -132,6 +132,44 @@ def test_a_killed_ingest_is_finished_by_the_next(tmp_path):
     ]
 
 
+def test_an_ingest_that_dies_at_any_write_is_finished_by_the_next(tmp_path, monkeypatch):
+    "Die at every single commit in turn, with late files among the rest; the next run makes the same history."
+    import grocery.store.lake as lake_module
+
+    paths = write_market(tmp_path / "feeds", days=2, stores=2, items=6)
+    early, late = [p for n, p in enumerate(paths) if n % 3], paths[::3]
+    for group in (early, late):
+        ingest(group, open_lake(tmp_path / "whole"), workers=1)
+    expected, write = history(tmp_path / "whole"), lake_module._write_delta
+
+    class Killed(BaseException):
+        pass
+
+    def die_at(limit: int):
+        left = [limit]
+
+        def dying(*args, **how):
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            write(*args, **how)
+
+        return dying
+
+    for limit in range(12):
+        target, died = tmp_path / f"dies_{limit}", 0
+        for group in (early, late):
+            monkeypatch.setattr(lake_module, "_write_delta", die_at(limit))
+            try:
+                ingest(group, open_lake(target), workers=1)
+            except Killed:
+                died += 1
+            monkeypatch.setattr(lake_module, "_write_delta", write)
+            ingest(group, open_lake(target), workers=1)
+        pd.testing.assert_frame_equal(history(target), expected)
+        assert died == 2 or limit >= 6
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -280,7 +280,9 @@ def test_a_failed_step_leaves_nothing_stale_and_does_not_stop_its_neighbours(job
     _, result, _ = job()
     with pytest.raises(PipelineError, match="42_mid failed.*ZeroDivisionError"):
         job(size=0)
-    assert not (result.place.out / ".stamps" / "42_mid.json").exists()
+    assert (
+        not (result.place.out / ".stamps" / "42_mid.json").exists() and not (result.place.out / "mid.parquet").exists()
+    )
     assert (result.place.out / "end.parquet").exists()
     # what failed is tried again, and what needs a failed step is not run
     write_pipeline(job.folder, "10_in", COMMON + 'source: str = ""', "raise OSError('disk full')")

@@ -81,7 +81,7 @@ def _instants(micros: np.ndarray) -> pd.DatetimeIndex:
     "The reverse of _micros."
     return pd.DatetimeIndex(np.where(micros == FAR, np.iinfo(np.int64).min, micros).astype("M8[us]")).tz_localize("UTC")
 
-# %% ../../nbs/lib/21_store.history.ipynb #eb75349b
+# %% ../../nbs/lib/21_store.history.ipynb #7dad4787
 def unfold(
     history: pd.DataFrame,  # stretches of one store, from fold
     marks: pd.DataFrame,  # its marks, from fold
@@ -95,8 +95,10 @@ def unfold(
     start, stop = np.searchsorted(times, begin), np.searchsorted(times, end)
     count = stop - start
     file = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - start, count)
-    listed = history.loc[np.repeat(np.arange(len(history)), count), columns].assign(
-        file_id=full["file_id"].to_numpy()[file]
+    listed = (
+        history[columns]
+        .iloc[np.repeat(np.arange(len(history)), count)]
+        .assign(file_id=full["file_id"].to_numpy()[file])
     )
     began = history.loc[history["file_id"].isin(updates["file_id"]), columns]
     repeated = marks.merge(updates[["file_id", "published_at"]], on="file_id").merge(
@@ -110,7 +112,7 @@ def _concat(parts: list[pd.DataFrame]) -> pd.DataFrame:
     "Put frames under one another; empty ones do not decide types."
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
-# %% ../../nbs/lib/21_store.history.ipynb #70564c2c
+# %% ../../nbs/lib/21_store.history.ipynb #d1c21a21
 def extend_history(
     history: pd.DataFrame,  # stretches of one store so far; may be empty
     marks: pd.DataFrame,  # its marks so far
@@ -119,9 +121,11 @@ def extend_history(
     seen: pd.DataFrame,  # what the new files say, as `fold` takes it
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the new history and marks of the store
     "Add price files to a store's history, wherever in time they belong."
-    if len(old_files) and new_files["published_at"].min() <= old_files["published_at"].max():
-        everything = _concat([unfold(history, marks, make_timeline(old_files)), seen])
-        return fold(everything, make_timeline(_concat([old_files, new_files])))
+    late = len(old_files) and new_files["published_at"].min() <= old_files["published_at"].max()
+    unfinished = ~history["file_id"].isin(old_files["file_id"])
+    if late or unfinished.any():
+        said = [unfold(history, marks, make_timeline(old_files)), seen] if len(old_files) else [seen]
+        return fold(_concat(said), make_timeline(_concat([old_files, new_files])))
     is_open = history["valid_to"].isna()
     before = pd.DataFrame(
         {"file_id": [""], "published_at": [new_files["published_at"].min() - pd.Timedelta("1us")], "is_full": [False]}

@@ -165,9 +165,9 @@ def _to_table(frame: pd.DataFrame) -> pa.Table:
     }
     return pa.table(columns | {"price_ils": money, "allow_discount": flags}).select(TABLES["prices"].schema.names)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #8a8e921d
+# %% ../../nbs/lib/23_store.ingest.ipynb #fe1acde1
 def _fold_chain(lake: Lake, chain_id: str, prices: pa.Table, store_files: pa.Table) -> None:
-    "Fold the new price files of one chain into its stores' histories, in two commits."
+    "Fold the new price files of one chain into its stores' histories; marks first, so that a killed run loses none."
     stores = pc.unique(store_files["store_id"]).to_pylist()
     where = [("chain_id", "=", chain_id), ("store_id", "in", stores)]
     old = {name: lake.read(name, where) for name in ("prices", "price_marks", "store_files")}
@@ -187,11 +187,12 @@ def _fold_chain(lake: Lake, chain_id: str, prices: pa.Table, store_files: pa.Tab
         parts.append(told.assign(chain_id=chain_id, store_id=store))
         mark_parts.append(marked.drop_duplicates().assign(chain_id=chain_id, store_id=store))
     scope = f"chain_id = '{chain_id}' AND store_id IN ({', '.join(repr(s) for s in stores)})"
-    lake.overwrite("prices", _to_table(pd.concat(parts, ignore_index=True)), scope)
-    marks_frame = pd.concat(mark_parts, ignore_index=True)[TABLES["price_marks"].schema.names]
+    columns = TABLES["price_marks"].schema.names
+    all_marks = pd.concat([old["price_marks"].to_pandas(), *mark_parts], ignore_index=True)[columns].drop_duplicates()
     lake.overwrite(
-        "price_marks", pa.Table.from_pandas(marks_frame, TABLES["price_marks"].schema, preserve_index=False), scope
+        "price_marks", pa.Table.from_pandas(all_marks, TABLES["price_marks"].schema, preserve_index=False), scope
     )
+    lake.overwrite("prices", _to_table(pd.concat(parts, ignore_index=True)), scope)
 
 
 def _by_store(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
