@@ -137,7 +137,7 @@ def score_prices(
         _share("lake", "shortage seen", right.isna()[~there], gone, [k[~there] for k in shelf], seed),
     ]
 
-# %% ../nbs/lib/48_evaluate.ipynb #285f82a8
+# %% ../nbs/lib/48_evaluate.ipynb #83b67289
 def score_ledgers(
     files: pd.DataFrame,  # the lake's `files`
     true_files: pd.DataFrame,  # path, records, complete
@@ -150,7 +150,7 @@ def score_ledgers(
         mine, on="name", how="left", suffixes=("_true", "")
     )
     away = both["file_id"].isna()
-    again = both.loc[away, "path"].map(lambda p: _digest(feeds, p)).isin(set(files["file_id"]))
+    again = both.loc[away, "path"].map(lambda p: _digest(feeds, p)).isin(set(files["sha256"]))
     known, held = ~away, both[~away]
     known.loc[again.index] = again.astype(bool)
     return [

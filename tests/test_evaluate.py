@@ -89,7 +89,13 @@ def test_files_that_are_missing_miscounted_or_held_twice(tmp_path):
     (tmp_path / "again.xml").write_bytes(b"same")
     digest = "0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5"
     mine = pd.DataFrame(
-        {"path": ["a.xml", "b.xml"], "file_id": [digest, "y"], "rows_in": [4, 3], "complete": [True, True]}
+        {
+            "path": ["a.xml", "b.xml"],
+            "file_id": ["x", "y"],
+            "sha256": [digest, "z"],
+            "rows_in": [4, 3],
+            "complete": [True, True],
+        }
     )
     true = pd.DataFrame(
         {
