@@ -199,7 +199,7 @@ def _print_table(table, format: str) -> None:
         if table.num_rows > 1000:
             print(f"… {table.num_rows - 1000:,} more rows; --format csv prints all")
 
-# %% ../nbs/lib/95_cli.ipynb #15e0ac40
+# %% ../nbs/lib/95_cli.ipynb #ac55bc1d
 def _pairs(texts: list[str]) -> dict[str, str]:
     "Split name=value texts."
     for text in texts:
@@ -228,6 +228,7 @@ def run(
         return
     result = run_all(parameters=parameters, force=force)
     print(result.report)
+    _exit_for(result.loss_share)
 
 # %% ../nbs/lib/95_cli.ipynb #ecb8efbb
 def main(

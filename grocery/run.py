@@ -205,7 +205,7 @@ def _prepare(place: Place, settings: Settings) -> None:
 
         make_sample_market(place.source.parent, seed=settings.seed)
 
-# %% ../nbs/lib/90_run.ipynb #9002bd09
+# %% ../nbs/lib/90_run.ipynb #a2e481c2
 def kernel_environment(
     settings: Settings,  # handed to the kernel as GROCERY_* variables
 ) -> dict[str, str]:  # variables that a pipeline's kernel gets on top of the process's own
@@ -215,6 +215,7 @@ def kernel_environment(
     threads = {f"{name}_NUM_THREADS": str(settings.threads) for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
     quiet |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet |= {"PYTHONWARNINGS": "ignore:IProgress not found"}  # lines of text serve in a kept notebook
     given = {f"GROCERY_{f.name.upper()}": str(getattr(settings, f.name)) for f in fields(Settings) if f.name != "root"}
     inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": os.pathsep.join(paths)}
     return threads | quiet | given | inline

@@ -144,7 +144,7 @@ def score_backtest(
         )
     return Backtest(pd.concat(metrics, ignore_index=True)[columns], pd.concat(rows, ignore_index=True), chosen)
 
-# %% ../../nbs/lib/45_prices.backtest.ipynb #6ac96bb4
+# %% ../../nbs/lib/45_prices.backtest.ipynb #98f5f38f
 def fit_params(
     series: SeriesSet,  # item series
     *,
@@ -173,7 +173,7 @@ def fit_params(
             "n_estimators": trial.suggest_int("n_estimators", 40, 160),
         }
         rows = predict_origins("lightgbm", before, days, horizon, promotions=promotions, params=params, seed=seed)
-        return float(_per_series(rows)["mae_share"].mean())
+        return float(np.nan_to_num(_per_series(rows)["mae_share"].mean(), nan=np.inf))
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     study.optimize(loss, n_trials=trials)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ISRAEL', 'PARTITIONS', 'parse_moment', 'Lake', 'open_lake']
 
-# %% ../../nbs/lib/20_store.lake.ipynb #4040a843
+# %% ../../nbs/lib/20_store.lake.ipynb #e879fc15
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
 
 from ..errors import LakeError, choose
 from ..settings import read_settings
@@ -111,7 +113,17 @@ def _answer(query: str, tables: dict[str, object], at: datetime | None) -> pa.Ta
         line, known = str(error).splitlines()[0], ", ".join(sorted([*TABLES, "prices_now"]))
         raise LakeError(f"The query cannot be answered: {line}. Allowed: one SELECT over {known}.") from None
 
-# %% ../../nbs/lib/20_store.lake.ipynb #94ffe8be
+# %% ../../nbs/lib/20_store.lake.ipynb #6f389f2b
+def _dataset(table):  # a deltalake.DeltaTable -> a pyarrow dataset
+    "Open a Delta table as an Arrow data set."
+    address = table.table_uri.removeprefix("file://")
+    if "://" in address:
+        return table.to_pyarrow_dataset()
+    from urllib.parse import unquote
+
+    return table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(unquote(address), fs.LocalFileSystem()))
+
+# %% ../../nbs/lib/20_store.lake.ipynb #a5abdac5
 @dataclass(frozen=True)
 class Lake:
     "Delta tables in one place. Reading makes nothing; the first write makes the folder."
@@ -132,8 +144,9 @@ class Lake:
     ) -> pa.Table:  # the contract's columns; empty if never written
         "Read a whole table or the part that matches."
         table = self._open(name)
-        empty = TABLES[name].schema.empty_table()
-        return empty if table is None else check_table(name, table.to_pyarrow_table(filters=where))
+        if table is None:
+            return TABLES[name].schema.empty_table()
+        return check_table(name, _dataset(table).to_table(filter=pq.filters_to_expression(where) if where else None))
 
     def sql(
         self,
@@ -141,7 +154,7 @@ class Lake:
     ) -> pa.Table:  # the answer; no columns if the query answers nothing
         "Answer a question; raise LakeError with DuckDB's words when it cannot be answered."
         opened = {name: self._open(name) for name in TABLES}
-        tables = {n: TABLES[n].schema.empty_table() if t is None else t.to_pyarrow_dataset() for n, t in opened.items()}
+        tables = {n: TABLES[n].schema.empty_table() if t is None else _dataset(t) for n, t in opened.items()}
         return _answer(query, tables, self.as_of)
 
     def overwrite(
@@ -175,7 +188,7 @@ class Lake:
         "Tell one number that changes whenever anything in the lake does."
         return sum(v + 1 for v in self.versions().values())
 
-# %% ../../nbs/lib/20_store.lake.ipynb #14e87894
+# %% ../../nbs/lib/20_store.lake.ipynb #f22653de
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see prices as they were valid then; None is now
