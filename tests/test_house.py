@@ -39,7 +39,6 @@ DOORS = {
     "jupyter_client": {"run"},
     "lightgbm": {"prices.forecast", "products.classify"},
     "lxml": {"feeds.parse"},
-    "markupsafe": {"report"},
     "matplotlib": {"products.classify", "products.search"},
     "mlflow": {"track"},
     "nbformat": set(),
