@@ -250,3 +250,23 @@ def test_checking_changes_nothing(tmp_path: Path):
     before = path.read_bytes()
     first, second = check_file(path), check_file(path)
     assert first == second and path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "<Line><ItemCode>15</ItemCode><PromotionDetails><PromotionId>9</PromotionId><RewardType>1</RewardType></PromotionDetails></Line>",
+        "<Line><PromotionDetails><PromotionId>9</PromotionId><ItemCode>15</ItemCode><RewardType>1</RewardType></PromotionDetails></Line>",
+        "<Sale><ItemCode>15</ItemCode><PromotionID>9</PromotionID><RewardType>1</RewardType></Sale>",
+        "<Promotion><PromotionId>9</PromotionId><RewardType>1</RewardType><PromotionItems><Item><ItemCode>15</ItemCode></Item></PromotionItems></Promotion>",
+        "<Promotion><RewardType>1</RewardType><PromotionItems><ItemCode>15</ItemCode></PromotionItems><PromotionId>9</PromotionId></Promotion>",
+        "<PROMOTION><PROMOTIONID>9</PROMOTIONID><PROMOTIONITEMS><ITEM><ITEMCODE>15</ITEMCODE><REWARDTYPE>1</REWARDTYPE></ITEM></PROMOTIONITEMS></PROMOTION>",
+    ],
+)
+def test_a_promotion_is_found_however_its_item_is_nested(record):
+    text = f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><List>{record}</List></Root>"
+    feed = read_feed(text.encode(), "PromoFull7290000000001-001-202603010341.xml")
+    assert feed.ledger["accepted"] == feed.ledger["rows_in"] == 1
+    (promotion,), (item,) = feed.tables["promotions"].to_pylist(), feed.tables["promotion_items"].to_pylist()
+    assert (promotion["promotion_id"], promotion["reward_type"]) == ("9", "1")
+    assert (item["promotion_id"], item["item_code"]) == ("9", "15")

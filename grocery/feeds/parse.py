@@ -91,23 +91,23 @@ def _flat(element) -> dict[str, str]:
     "Read an element's own fields."
     return {_local(child.tag): child.text or "" for child in element}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #38e1be5d
+# %% ../../nbs/lib/14_feeds.parse.ipynb #780b52dd
 def _promotion(element) -> dict:
     "Read a promotion: its own fields, and its items under `_items`."
     fields: dict[str, str] = {}
     items: list[dict] = []
-    _descend(element, {}, fields, items)
+    _descend(element, {}, fields, items, is_record=True)
     if "itemcode" in fields and not items:
         items.append({key: fields[key] for key in fields if not key.startswith("promotion")})
     return fields | {"_items": items}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #39f1b84a
-def _descend(node, terms: dict, fields: dict, items: list) -> None:
+# %% ../../nbs/lib/14_feeds.parse.ipynb #d5747ee5
+def _descend(node, terms: dict, fields: dict, items: list, is_record: bool = False) -> None:
     "Walk down a promotion; `terms` are the fields of the groups passed on the way."
     own = [(_name(child), child.text or "") for child in node if not len(child)]
     codes = [text for name, text in own if name in ("itemcode", "item")]
     own_terms = dict(own)
-    if codes and "promotionid" not in own_terms:
+    if codes and not is_record and "promotionid" not in own_terms:
         rest = {k: v for k, v in own_terms.items() if k not in ("itemcode", "item")}
         items.extend(terms | rest | {"itemcode": code} for code in codes)
         return
