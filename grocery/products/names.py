@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['Attributes', 'fold_name', 'parse_percents', 'parse_pack_count', 'make_attributes', 'find_conflicts']
 
-# %% ../../nbs/lib/30_products.names.ipynb #284b5cd2
+# %% ../../nbs/lib/30_products.names.ipynb #178a178d
 import re
 from dataclasses import dataclass
-
-import pandas as pd
 
 from ..text import fold, strip_marketing
 from ..units import UNIT_WORDS, parse_name_quantity
