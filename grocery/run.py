@@ -426,7 +426,7 @@ def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[st
     part.write_text(json.dumps(stamp | {"run_id": run_id, "seconds": round(seconds, 2)}, indent=1), encoding="utf-8")
     part.replace(path)
 
-# %% ../nbs/lib/90_run.ipynb #adfcc1e4
+# %% ../nbs/lib/90_run.ipynb #4e4aa6c8
 def run_pipeline(
     name: str,  # which: "42_baskets"
     *,
@@ -442,8 +442,12 @@ def run_pipeline(
     notebook = pipelines[choose(name, pipelines, "pipeline", PipelineError)]
     place = find_place(parameters.get("source"), parameters.get("lake"), day, settings)
     values = _parameters(notebook, parameters, place, settings)
-    _prepare(place, settings)
     step = next((s for s in JOB if s.name == name), Step(name))
+    if "10_ingest" in step.needs and not open_lake(place.lake).versions():
+        raise PipelineError(
+            f"{name} reads a lake, and there is none at {place.lake}. Make one: grocery run 10_ingest, or grocery ingest SOURCE --lake {place.lake}."
+        )
+    _prepare(place, settings)
     marks = {n: _read_stamp(_stamp_path(place, n)).get("fingerprint", "") for n in step.needs + step.reads}
     say(f"{name} ...")
     result = _run_step(notebook, values, place, settings, _fingerprint(notebook, values, place, marks))

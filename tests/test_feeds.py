@@ -270,3 +270,78 @@ def test_a_promotion_is_found_however_its_item_is_nested(record):
     (promotion,), (item,) = feed.tables["promotions"].to_pylist(), feed.tables["promotion_items"].to_pylist()
     assert (promotion["promotion_id"], promotion["reward_type"]) == ("9", "1")
     assert (item["promotion_id"], item["item_code"]) == ("9", "15")
+
+
+def test_a_wrong_checksum_is_a_problem_not_a_loss():
+    data = bytearray(gzip.compress(make_feed(50).encode()))
+    data[-6] ^= 255
+    ledger = read_feed(bytes(data), NAME).ledger
+    assert ledger["accepted"] == 50 and not ledger["complete"] and "checksum" in ledger["problems"][0]
+    two = gzip.compress(make_feed(20).encode()[:900]) + gzip.compress(make_feed(20).encode()[900:])
+    assert read_feed(two, NAME).ledger["accepted"] == 20
+
+
+@pytest.mark.parametrize("comment", ["", "<!-- <Item><ItemPrice>1</ItemPrice></Item> -->", "<!-- x -->" + " " * 3000])
+@pytest.mark.parametrize("name", ["a < b", "<3 שוקולד", "x <b", "<![CDATA[מלח & פלפל]]>"])
+def test_one_broken_name_costs_at_most_its_own_record(comment, name):
+    text = make_feed(40).replace("חלב 11%", name).replace("<Items", f"{comment}<Items") + comment
+    ledger = read_feed(text.encode(), NAME).ledger
+    assert adds_up(ledger) and ledger["rows_in"] == 40 and ledger["accepted"] >= 39
+
+
+@pytest.mark.parametrize("extra", ["<!-- x -->", "<Note><![CDATA[<Item>]]></Note>"])
+def test_a_price_cut_in_half_is_never_taken_for_a_price(extra):
+    text = make_feed(3, price="16.90").replace("<Items", f"{extra}<Items")
+    cut = text[: text.rindex("16.90") + 1]
+    feed = read_feed(cut.encode(), NAME)
+    assert feed.ledger["accepted"] == 2 and feed.ledger["rejected"] == {"truncated_record": 1}
+
+
+def test_records_that_nobody_recognises_are_counted_and_said():
+    rows = "".join(f"<Thing><Sku>{n}</Sku><Cost>1</Cost></Thing>" for n in range(7))
+    text = f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Items>{rows}</Items></Root>"
+    ledger = read_feed(text.encode(), NAME).ledger
+    assert ledger["rows_in"] == 7 == sum(ledger["rejected"].values()) and not ledger["complete"]
+
+
+def test_several_stores_in_one_price_file_stay_apart():
+    stores = "".join(
+        f"<Branch><StoreId>{n}</StoreId><Items>{ITEM.format(code=7, name='x', price=n)}</Items></Branch>"
+        for n in (1, 2)
+    )
+    feed = read_feed(
+        f"<Root><ChainId>7290000000001</ChainId>{stores}</Root>".encode(), "PriceFull7290000000001-000-202603010341.xml"
+    )
+    assert sorted(
+        zip(
+            feed.tables["prices"]["store_id"].to_pylist(),
+            map(float, feed.tables["prices"]["price_ils"].to_pylist()),
+            strict=True,
+        )
+    ) == [
+        ("001", 1.0),
+        ("002", 2.0),
+    ]
+
+
+def test_terms_of_a_promotion_that_is_repeated_stay_with_their_items():
+    one = "<Promotion><PromotionId>9</PromotionId><DiscountedPrice>{}</DiscountedPrice><PromotionItems><Item><ItemCode>{}</ItemCode></Item></PromotionItems></Promotion>"
+    text = f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Promotions>{one.format(10, 11)}{one.format(8, 12)}</Promotions></Root>"
+    items = (
+        read_feed(text.encode(), "PromoFull7290000000001-001-202603010341.xml").tables["promotion_items"].to_pylist()
+    )
+    assert {i["item_code"]: float(i["discounted_price_ils"]) for i in items} == {"11": 10.0, "12": 8.0}
+
+
+def test_a_zip_with_two_files_is_not_whole():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.xml", make_feed(2))
+        archive.writestr("b.xml", make_feed(3))
+    ledger = read_feed(out.getvalue(), NAME).ledger
+    assert ledger["accepted"] == 2 and not ledger["complete"] and "2 files" in ledger["problems"][0]
+
+
+@pytest.mark.parametrize("text", ["1e3", "1_000", "٣", "12x", "--1", "1.2.3"])
+def test_what_only_looks_like_a_number_is_no_price(text):
+    assert read_feed(make_feed(1, price=text).encode(), NAME).ledger["rejected"] == {"bad_price": 1}

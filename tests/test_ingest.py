@@ -227,7 +227,7 @@ def test_the_command_line_answers_bad_calls_with_one_line(tmp_path):
     calls = {
         ("ingest", tmp_path / "nowhere", "--lake", tmp_path / "l1"): 2,
         ("ingest", tmp_path / "jpegs", "--lake", tmp_path / "l1"): 2,
-        ("ingest", tmp_path / "empty.gz", "--lake", tmp_path / "l2"): 1,
+        ("ingest", tmp_path / "empty.gz", "--lake", tmp_path / "l1"): 2,
         ("check", tmp_path / "empty.gz"): 1,
         ("sql", "SELECT 1", "--lake", tmp_path / "l1"): 2,
         ("run", "43_nothing"): 2,
@@ -265,7 +265,8 @@ def test_ingest_and_sql_from_the_command_line(tmp_path):
     query = "SELECT store_id, count(*) AS n FROM prices_now GROUP BY 1"
     for form in ("json", "csv", "table"):
         assert "001" in run_cli("sql", query, "--lake", tmp_path / "lake", "--format", form).stdout
-    assert run_cli("sql", "SELEC 1", "--lake", tmp_path / "lake").returncode == 2
+    for wrong in ("SELEC 1", "DROP VIEW prices", "SELECT 1; SELECT 2", ""):
+        assert run_cli("sql", wrong, "--lake", tmp_path / "lake").returncode == 2
     outside = run_cli("sql", "COPY (SELECT 1) TO '/tmp/should_not_exist.csv'", "--lake", tmp_path / "lake")
     assert outside.returncode == 2 and not Path("/tmp/should_not_exist.csv").exists()
 

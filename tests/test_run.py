@@ -328,3 +328,9 @@ def test_a_stamp_that_is_no_json_is_no_stamp(job):
     from grocery.run import _find_done
 
     assert _find_done(find_place(job.source, day=DAY, settings=job.settings), "10_in", "x", "y") == {}
+
+
+def test_a_pipeline_that_reads_a_lake_asks_for_one(tmp_path):
+    with pytest.raises(PipelineError, match="there is none at"):
+        run_pipeline("42_baskets", parameters={"lake": str(tmp_path / "nowhere")})
+    assert not (tmp_path / "nowhere").exists()

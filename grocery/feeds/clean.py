@@ -155,15 +155,17 @@ def parse_date(
 # %% ../../nbs/lib/15_feeds.clean.ipynb #60ab575c
 TOO_HIGH = Decimal(99_999)
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #633abbf4
+# %% ../../nbs/lib/15_feeds.clean.ipynb #733b0ea5
 @lru_cache(maxsize=200_000)
 def parse_money(
     text: str | None,  # as published: "6.90", "1,234.5"
 ) -> Decimal | None:  # exact, four decimals at most; None if there is none or it is no number
     "Read an amount of money."
     text = (text or "").strip().replace("₪", "").strip()
-    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text):
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text, re.ASCII):
         text = text.replace(",", "")
+    if not re.fullmatch(r"[+-]?(\d+[.,]?\d*|[.,]\d+)", text, re.ASCII):
+        return None
     try:
         value = Decimal(text.replace(",", "."))
         return value.quantize(Decimal("0.0001")) if value.is_finite() and abs(value) < 10**8 else None
@@ -353,7 +355,7 @@ def _describe(
         "quantity_published": quantity,
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #a31de5cb
+# %% ../../nbs/lib/15_feeds.clean.ipynb #0c29197f
 def clean_promotions(
     records: list[dict],  # from parse_xml (items under "_items") or a table (the item's code in the record)
     header: dict,  # the file's own fields
@@ -378,7 +380,7 @@ def clean_promotions(
         promotions.setdefault(key, _promotion_row(key, place[1], record, lines) | dates)
         for line in lines:
             if code := get(line, "item_code"):
-                items[(*key, get(line, "group_id") or "", code)] = _promotion_item_row(key, code, line)
+                items[(*key, get(line, "group_id") or "", code)] = _promotion_item_row(key, code, line, record)
     counts: dict[tuple, int] = {}
     for key in items:
         counts[key[:3]] = counts.get(key[:3], 0) + 1
@@ -426,7 +428,7 @@ def _terms(record: dict) -> dict:
     found = {name: (read(text) if (text := get(record, name)) else None) for name, read in _TERMS.items()}
     return {("discounted_price_ils" if k == "discounted_price" else k): v for k, v in found.items()}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #03533451
+# %% ../../nbs/lib/15_feeds.clean.ipynb #0e6c042c
 def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: list[dict]) -> dict:
     "Describe a promotion; terms that only its items carry, all alike, count as its own."
     own, theirs = _terms(record), [_terms(line) for line in lines]
@@ -454,14 +456,16 @@ def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: li
     }
 
 
-def _promotion_item_row(key: tuple, code: str, line: dict) -> dict:
-    "Describe an item of a promotion with the terms that stand on it."
+def _promotion_item_row(key: tuple, code: str, line: dict, record: dict) -> dict:
+    "Describe an item of a promotion with the terms that stand on it, or on the record that lists it."
+    shared = _terms(record)
+    terms = {name: shared[name] if value is None else value for name, value in _terms(line).items()}
     own = {
         "group_id": get(line, "group_id") or "",
         "item_type": get(line, "item_type"),
         "is_gift": _flag(get(line, "is_gift")),
     }
-    return {"chain_id": key[0], "store_id": key[1], "promotion_id": key[2], "item_code": code, **own, **_terms(line)}
+    return {"chain_id": key[0], "store_id": key[1], "promotion_id": key[2], "item_code": code, **own, **terms}
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #b80e540e
 LATITUDES, LONGITUDES = (-90.0, 90.0), (-180.0, 180.0)

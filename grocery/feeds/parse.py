@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['KEY_FIELDS', 'RECORD_NAMES', 'CONTAINERS', 'Parsed', 'find_records', 'parse_xml']
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #cc3246a5
+# %% ../../nbs/lib/14_feeds.parse.ipynb #04bf1276
 import io
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from xml.sax.saxutils import escape
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #8fd37b8e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #dd50a589
 KEY_FIELDS = {
     "Promo": ("promotionid",),
-    "Price": ("itemprice", "itemcode"),
-    "Stores": ("storename", "address"),
+    "Price": ("itemprice", "itemcode", "itembarcode", "barcode"),
+    "Stores": ("storename", "address", "city"),
 }
 RECORD_NAMES = ("item", "product", "line", "promotion", "sale", "store", "branch")
 CONTAINERS = {
@@ -101,7 +102,7 @@ def _promotion(element) -> dict:
         items.append({key: fields[key] for key in fields if not key.startswith("promotion")})
     return fields | {"_items": items}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #d5747ee5
+# %% ../../nbs/lib/14_feeds.parse.ipynb #4cb58a52
 def _descend(node, terms: dict, fields: dict, items: list, is_record: bool = False) -> None:
     "Walk down a promotion; `terms` are the fields of the groups passed on the way."
     own = [(_name(child), child.text or "") for child in node if not len(child)]
@@ -112,6 +113,8 @@ def _descend(node, terms: dict, fields: dict, items: list, is_record: bool = Fal
         items.extend(terms | rest | {"itemcode": code} for code in codes)
         return
     in_group = _name(node) in ("group", "groups")
+    if _name(node) == "group":
+        own_terms.setdefault("groupid", str(node.getparent().index(node) + 1))
     for name, text in own:
         if not in_group:
             fields[name] = f"{fields[name]},{text}" if fields.get(name) and name.startswith("club") else text
@@ -119,10 +122,13 @@ def _descend(node, terms: dict, fields: dict, items: list, is_record: bool = Fal
         if len(child):
             _descend(child, terms | own_terms if in_group else terms, fields, items)
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #3aa5c9d6
+# %% ../../nbs/lib/14_feeds.parse.ipynb #b8bfb7bd
 _BARE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#(?:9|10|13|3[2-9]|[4-9]\d|\d{3,6})|#x(?:[9aAdD]|[2-9a-fA-F][0-9a-fA-F]{1,4}));)"
 )
+_STRAY = re.compile(r"<(?![A-Za-z_/!?])")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
 # %% ../../nbs/lib/14_feeds.parse.ipynb #9231ae6a
@@ -144,27 +150,32 @@ def _iterate(text: str, tag: str, recover: bool):
         element.clear()
     yield events.root
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #74945077
+# %% ../../nbs/lib/14_feeds.parse.ipynb #00ba788b
+def _around(parent) -> dict[str, str]:
+    "Read the fields that stand on the elements around a record."
+    chain = [parent, *parent.iterancestors()][::-1]
+    return {_name(e): e.text for above in chain for e in above if not len(e) and (e.text or "").strip()}
+
+
 def _take(text: str, kind: str, tag: str, recover: bool) -> tuple[list[dict], object]:
-    "Read all records; returns them and what is left of the tree."
+    "Read all records; returns them and what is left of the tree. Where lists stand in several places, each record is told its own."
     read = _promotion if kind == "Promo" else _flat
-    records, context, parent, root = [], {}, None, None
+    records, places, parent, root = [], [], None, None
     for element in _iterate(text, tag, recover):
         root = element
         if element is None or element.getparent() is None:
             break
-        if kind == "Stores" and element.getparent() is not parent:
+        if element.getparent() is not parent:
             parent = element.getparent()
-            context = {
-                _name(e): e.text
-                for above in [parent, *parent.iterancestors()][::-1]
-                for e in above
-                if not len(e) and (e.text or "").strip()
-            }
-        records.append(context | read(element) if context else read(element))
+            places.append((len(records), _around(parent)))
+        records.append(read(element))
+    if len(places) > 1 or kind == "Stores":
+        ends = [start for start, _ in places[1:]] + [len(records)]
+        for (start, context), end in zip(places, ends, strict=True):
+            records[start:end] = [context | record for record in records[start:end]]
     return records, root
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #15a6c69b
+# %% ../../nbs/lib/14_feeds.parse.ipynb #9b78a18a
 def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[list[dict], object]:
     "Read strictly; if that fails, mend and read again; if that fails, recover."
     from lxml import etree
@@ -173,7 +184,7 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
         return _take(text, kind, tag, recover=False)
     except etree.XMLSyntaxError as error:
         problems.append(f"not well-formed: {str(error).splitlines()[0][:200]}")
-    mended = _BARE.sub("&amp;", _CONTROL.sub(" ", text))
+    mended = _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", text)))
     try:
         return _take(mended, kind, tag, recover=False)
     except etree.XMLSyntaxError:
@@ -183,21 +194,46 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
     except etree.XMLSyntaxError:
         return [], None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #4a1f4c51
+# %% ../../nbs/lib/14_feeds.parse.ipynb #694ae533
 def _account(parsed: Parsed, text: str, tag: str) -> None:
     "Compare the records read with the record tags in the text."
-    if "<!--" in text or "<![CDATA[" in text:
-        return
     tag = (r"(?:\w+:)?" if f":{tag}" in text else "") + re.escape(tag)
     opened = len(re.findall(rf"<{tag}(?=[\s/>])", text))
     closed = len(re.findall(rf"</{tag}\s*>", text)) + len(re.findall(rf"<{tag}(?:\s[^<>]*)?/>", text))
     if not parsed.complete and len(parsed.records) > closed:
         del parsed.records[closed:]
+    rows = max(opened, closed)
+    if len(parsed.records) < closed and parsed.kind != "Promo":
+        _take_one_by_one(parsed, text, tag)
     reason = "malformed_row" if parsed.complete else "truncated_record"
-    first = len(parsed.records) + 1
-    parsed.broken = [{"row": row, "reason": reason, "detail": "", "raw": ""} for row in range(first, opened + 1)]
+    first = len(parsed.records) + len(parsed.broken) + 1
+    parsed.broken += [{"row": row, "reason": reason, "detail": "", "raw": ""} for row in range(first, rows + 1)]
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #2090b5c9
+# %% ../../nbs/lib/14_feeds.parse.ipynb #446be685
+def _take_one_by_one(parsed: Parsed, text: str, tag: str) -> None:
+    "Read records apart from one another."
+    from lxml import etree
+
+    parsed.records, parsed.broken = [], []
+    for row, found in enumerate(re.finditer(rf"<{tag}(?=[\s>])[^<>]*>.*?</{tag}\s*>", text, re.DOTALL), 1):
+        words = _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", found[0])))
+        try:
+            parsed.records.append(_flat(etree.fromstring(words.encode(), etree.XMLParser(resolve_entities=False))))
+        except etree.XMLSyntaxError as error:
+            raw = found[0][:20_000]
+            parsed.broken.append({"row": row, "reason": "malformed_row", "detail": str(error)[:200], "raw": raw})
+
+# %% ../../nbs/lib/14_feeds.parse.ipynb #dd17417c
+def _count_unknown(parsed: Parsed, root) -> None:
+    "Say so when a list holds elements in which no record was recognised."
+    lists = [e for e in root.iter() if _name(e) in CONTAINERS and _name(e) != "stores"] if root is not None else []
+    unknown = sum(len(e) for e in lists)
+    if unknown:
+        parsed.complete = False
+        parsed.problems.append(f"{unknown} elements in a list hold no field that names an item, a promotion or a store")
+        parsed.broken = [{"row": n, "reason": "malformed_row", "detail": "", "raw": ""} for n in range(1, unknown + 1)]
+
+# %% ../../nbs/lib/14_feeds.parse.ipynb #8298e6a2
 def _ends_well(text: str) -> bool:
     "Tell whether the text's first element is closed."
     first = _TAG.search(text)
@@ -205,7 +241,7 @@ def _ends_well(text: str) -> bool:
         bool(first.group(4)) or re.search(rf"</{re.escape(first.group(2))}\s*>", text[-2000:]) is not None
     )
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #09281c0e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #e8ae042a
 def _read_header(root, parsed: Parsed) -> None:
     "Read the fields outside the records and the declared count."
     if root is None:
@@ -224,7 +260,7 @@ def _read_header(root, parsed: Parsed) -> None:
     ]
     parsed.declared_count = int(counts[0]) if counts and counts[0].isdigit() and len(counts[0]) < 10 else None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #287b2e9e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #e8e213c7
 def parse_xml(
     text: str,  # a feed file's text
 ) -> Parsed:  # never raises for bad text
@@ -234,19 +270,21 @@ def parse_xml(
         return Parsed(complete=False, problems=["empty file" if not text else "not XML"])
     if re.search(r"<!(?:DOCTYPE|ENTITY)", text[:100_000], re.IGNORECASE):
         return Parsed(complete=False, problems=["refused: a document type declaration"])
+    text = _CDATA.sub(lambda m: escape(m[1]), _COMMENT.sub("", text)).strip()
     kind, path = find_records(text)
     parsed = Parsed(kind, "/".join(path), complete=_ends_well(text))
     tag = path[-1].rpartition(":")[2] if path else "no-record"
     parsed.records, root = _try_to_take(text, kind, tag, parsed.problems)
     if path:
         _account(parsed, text, tag)
+    else:
+        _count_unknown(parsed, root)
     _read_header(root, parsed)
     parsed.layout = parsed.layout or (_name(root) if root is not None else "")
     if not parsed.complete:
         parsed.problems.append("the text ends before its last tag")
-    if parsed.declared_count is not None and parsed.declared_count > len(parsed.records) + len(parsed.broken):
-        parsed.complete = False
-        parsed.problems.append(
-            f"{parsed.declared_count} records declared, {len(parsed.records) + len(parsed.broken)} found"
-        )
+    found = len(parsed.records) + len(parsed.broken)
+    if parsed.declared_count is not None and parsed.declared_count != found:
+        parsed.complete &= parsed.declared_count < found
+        parsed.problems.append(f"{parsed.declared_count} records declared, {found} found")
     return parsed

@@ -37,28 +37,50 @@ class _Refused(Exception):
 def _limit(packed: int) -> int:
     return min(MAX_BYTES, max(FREE_BYTES, packed * MAX_RATIO))
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #10c38af7
-def _inflate(data: bytes, wbits: int) -> tuple[bytes, bool, str]:
-    "Inflate as far as the bytes go; returns the data, whether the stream ended well, and what was wrong."
-    out, limit, problem = bytearray(), _limit(len(data)), ""
-    while data:
-        stream = zlib.decompressobj(wbits)
-        try:
-            while data and not stream.eof:
-                out += stream.decompress(data, 1 << 20)
-                data = stream.unconsumed_tail
-                if len(out) > limit:
-                    raise _Refused(f"unpacks to more than {limit:,} bytes")
-        except zlib.error as error:
-            return bytes(out), False, f"the packed bytes are damaged ({error})"
-        if not stream.eof:
-            return bytes(out), False, "the packed bytes end early"
-        data = stream.unused_data.lstrip(b"\0")
-        if data[:2] != b"\x1f\x8b":
-            return bytes(out), True, f"{len(data)} bytes follow the packed data" if data else ""
-    return bytes(out), not problem, problem
+# %% ../../nbs/lib/13_feeds.read.ipynb #8f8a7b7c
+def _gzip_header(data: bytes) -> int:  # length of a gzip member's header; RFC 1952, section 2.3
+    "Find where the packed bytes of a gzip member begin."
+    flags, at = data[3], 10
+    if flags & 4:
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
+    for bit in (8, 16):  # a name, a comment: each ends with a zero byte
+        if flags & bit:
+            at = data.index(b"\0", at) + 1
+    return at + (2 if flags & 2 else 0)
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #7186a5a0
+# %% ../../nbs/lib/13_feeds.read.ipynb #6b662674
+def _inflate(data: bytes, limit: int) -> tuple[bytes, bytes, str]:
+    "Inflate raw deflated bytes as far as they go; returns the data, what follows, and what was wrong."
+    out, stream = bytearray(), zlib.decompressobj(-15)
+    try:
+        while data and not stream.eof:
+            out += stream.decompress(data, 1 << 16)
+            data = stream.unconsumed_tail
+            if len(out) > limit:
+                raise _Refused(f"unpacks to more than {limit:,} bytes")
+    except zlib.error as error:
+        return bytes(out), b"", f"the packed bytes are damaged ({error})"
+    return bytes(out), stream.unused_data, "" if stream.eof else "the packed bytes end early"
+
+# %% ../../nbs/lib/13_feeds.read.ipynb #1d990ffa
+def _gunzip(data: bytes) -> tuple[bytes, bool, str]:
+    "Unpack every member of a gzip; returns the data, whether all was well, and what was not."
+    out, limit = bytearray(), _limit(len(data))
+    while data[:2] == b"\x1f\x8b":
+        try:
+            body = data[_gzip_header(data) :]
+        except (IndexError, ValueError):
+            return bytes(out), False, "the packed bytes end early"
+        piece, rest, problem = _inflate(body, limit - len(out))
+        out += piece
+        if problem or len(rest) < 8:
+            return bytes(out), False, problem or "the packed bytes end early"
+        if struct.unpack("<II", rest[:8]) != (zlib.crc32(piece), len(piece) & 0xFFFFFFFF):
+            return bytes(out), False, "the packed bytes do not pass their own checksum"
+        data = rest[8:].lstrip(b"\0")
+    return bytes(out), True, f"{len(data)} bytes follow the packed data" if data else ""
+
+# %% ../../nbs/lib/13_feeds.read.ipynb #6bba5a06
 def _unzip(data: bytes) -> tuple[bytes, bool, str]:
     "Unpack the first member that is not a folder."
     try:
@@ -73,7 +95,7 @@ def _unzip(data: bytes) -> tuple[bytes, bool, str]:
                 out = member.read(_limit(len(data)) + 1)
             if len(out) > _limit(len(data)):
                 raise _Refused(f"unpacks to more than {_limit(len(data)):,} bytes")
-            return out, True, others
+            return out, not others, others
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -85,10 +107,10 @@ def _unzip(data: bytes) -> tuple[bytes, bool, str]:
     ) as error:
         method, name_length, extra_length = struct.unpack_from("<8xH16xHH", data) if len(data) >= 30 else (None, 0, 0)
         body = data[30 + name_length + extra_length :]
-        out = _inflate(body, -15)[0] if method == 8 else body if method == 0 else b""
+        out = _inflate(body, _limit(len(data)))[0] if method == 8 else body if method == 0 else b""
         return out, False, f"the zip is damaged ({error}); what its first header leads to was read"
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #f5346294
+# %% ../../nbs/lib/13_feeds.read.ipynb #c339f446
 def open_bytes(
     data: bytes,  # a file as it came
 ) -> Opened:  # unpacked; problems in words; never raises for bad bytes
@@ -97,18 +119,18 @@ def open_bytes(
     try:
         while len(layers) < 3 and (data[:2] == b"\x1f\x8b" or data[:4] == b"PK\x03\x04"):
             layers.append("gz" if data[:2] == b"\x1f\x8b" else "zip")
-            data, whole, problem = _inflate(data, 31) if layers[-1] == "gz" else _unzip(data)
+            data, whole, problem = _gunzip(data) if layers[-1] == "gz" else _unzip(data)
             complete &= whole
             problems += [problem] * bool(problem)
     except _Refused as error:
         return Opened(b"", "+".join(layers), False, [f"refused: {error}"])
     return Opened(data, "+".join(layers) or "plain", complete, problems)
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #dae0e364
+# %% ../../nbs/lib/13_feeds.read.ipynb #487eb021
 _VALID_PAIR = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #8fd6dbf7
+# %% ../../nbs/lib/13_feeds.read.ipynb #69db03db
 @dataclass
 class Decoded:
     "Text and how it was found."
@@ -129,7 +151,7 @@ codecs.register_error("grocery.keep_value", _keep_value)
 def _decode_cp1255(data: bytes) -> str:
     return data.decode("cp1255", "grocery.keep_value")
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #4b4541b3
+# %% ../../nbs/lib/13_feeds.read.ipynb #508db829
 def _read_as_cp1255(error: UnicodeDecodeError) -> tuple[str, int]:
     "Decode the bytes that are not UTF-8 as Windows-1255 and go on behind them."
     return _decode_cp1255(error.object[error.start : error.end]), error.end
@@ -137,7 +159,7 @@ def _read_as_cp1255(error: UnicodeDecodeError) -> tuple[str, int]:
 
 codecs.register_error("grocery.cp1255", _read_as_cp1255)
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #bd0bd981
+# %% ../../nbs/lib/13_feeds.read.ipynb #a28cb684
 def decode_bytes(
     data: bytes,  # unpacked
 ) -> Decoded:  # never raises, never puts U+FFFD in place of a byte
@@ -165,7 +187,7 @@ def decode_bytes(
             return Decoded(data[: error.start].decode("utf-8"), encoding, ["the last character is cut in half"])
     return _decode_mixed(data, encoding)
 
-# %% ../../nbs/lib/13_feeds.read.ipynb #e888c241
+# %% ../../nbs/lib/13_feeds.read.ipynb #8079e044
 def _decode_mixed(data: bytes, encoding: str) -> Decoded:
     "Decide between a Windows-1255 file and a UTF-8 file with damaged bytes."
     high = (

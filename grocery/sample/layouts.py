@@ -458,12 +458,7 @@ def promotion_records(
     contents = shape(promotion, published_terms(promotion, layout), layout)
     return [write_element(tag, content, layout, layout.depth + 1) for content in contents]
 
-# %% ../../nbs/lib/07_sample.layouts.ipynb #158d5297
-_STORE_HEAD = (
-    "<Root><ChainId>{chain}</ChainId><ChainName>{name}</ChainName>{version}<LastUpdateDate>{day}</LastUpdateDate>"
-)
-
-
+# %% ../../nbs/lib/07_sample.layouts.ipynb #573421f2
 def _sub_chains(stores: list[dict], layout: Layout, day: date) -> str:
     "SubChains/SubChain/Stores/Store; the unified layout writes a city's statistical code."
     mark = "ID" if layout is UNIFIED else "Id"

@@ -309,7 +309,7 @@ class Ingested:
         rows, rejected = self.totals["rows_in"], sum(self.totals["rejected"].values())
         return max(rejected / rows if rows else 0.0, self.totals["incomplete_files"] / max(len(self.ledgers), 1))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #0815f19d
+# %% ../../nbs/lib/23_store.ingest.ipynb #02d224a4
 def ingest(
     sources: str | Path | Iterable[str | Path],  # files and folders of raw feeds
     lake: Lake,  # where to write
@@ -329,7 +329,7 @@ def ingest(
     done.skipped = len(paths) - len(fresh)
     feeds, any_feed = [], done.skipped > 0
     for number, feed in enumerate(read_feeds(fresh, mapping, workers), 1):
-        any_feed |= feed.is_feed or not feed.ledger["bytes"]
+        any_feed |= feed.is_feed
         feeds.append(feed)
         done.ledgers.append(feed.ledger)
         if len(feeds) >= batch and any_feed:

@@ -86,16 +86,20 @@ def _check_writable(path: str) -> None:
                 f"The lake at {path} cannot be written: {folder} is read-only or no folder. Make it writable or name another with --lake."
             )
 
-# %% ../../nbs/lib/20_store.lake.ipynb #73d30b41
+# %% ../../nbs/lib/20_store.lake.ipynb #153c6d71
 def _write_delta(path: str, name: str, table: pa.Table, **how) -> None:
     "Write a table that keeps its contract, in one commit."
     from deltalake import write_deltalake
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     _check_writable(path)
     table = check_table(name, table)
     try:
         write_deltalake(f"{path.rstrip('/')}/{name}", table, partition_by=PARTITIONS.get(name), **how)
+    except CommitFailedError:
+        raise LakeError(
+            f"The lake at {path} was changed by another writer at the same moment. Run the same again: nothing is lost, nothing is done twice."
+        ) from None
     except (OSError, DeltaError) as error:
         raise LakeError(
             f"The lake at {path} cannot be written: {error}. Free space or name another with --lake."
@@ -107,8 +111,10 @@ def _answer(query: str, tables: dict[str, object], at: datetime | None) -> pa.Ta
     import duckdb
 
     try:
-        result = _connect(tables, at).sql(query)
-        return pa.table({}) if result is None else result.to_arrow_table()
+        asked = [statement.type for statement in duckdb.extract_statements(query)]
+        if asked not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+            raise duckdb.InvalidInputException(f"received {len(asked)} statement(s), not one SELECT")
+        return _connect(tables, at).sql(query).to_arrow_table()
     except duckdb.Error as error:
         line, known = str(error).splitlines()[0], ", ".join(sorted([*TABLES, "prices_now"]))
         raise LakeError(f"The query cannot be answered: {line}. Allowed: one SELECT over {known}.") from None
