@@ -7,7 +7,7 @@ __all__ = ['JOB', 'Step', 'find_pipelines', 'read_parameters', 'type_parameter',
            'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'say_line',
            'StepResult', 'run_pipeline', 'JobResult', 'run_all']
 
-# %% ../nbs/lib/90_run.ipynb #ec0feaa7
+# %% ../nbs/lib/90_run.ipynb #942410ab
 import ast
 import hashlib
 import json
@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 
@@ -30,6 +29,7 @@ import grocery
 from .errors import PipelineError, SourceError, choose, need
 from .settings import Settings, read_settings
 from .store.lake import open_lake
+from .tables import ISRAEL
 from .track import end_run, start_run
 
 # %% ../nbs/lib/90_run.ipynb #d9eee5d7
@@ -163,7 +163,7 @@ class Place:
         "Name the folder of results."
         return self.folder / "results"
 
-# %% ../nbs/lib/90_run.ipynb #7a433aef
+# %% ../nbs/lib/90_run.ipynb #7b0b5961
 def find_place(
     source: str | Path | None = None,  # "sample", a folder or a file of feeds; None means the setting `source`
     lake: str | Path | None = None,  # None means the setting `lake` for the sample, data/lakes/NAME otherwise
@@ -173,7 +173,7 @@ def find_place(
     "Decide where a job on a source reads and writes; raise SourceError if the source is not there."
     settings = settings or read_settings()
     source = str(source or settings.source)
-    day = day or datetime.now(ZoneInfo(settings.timezone)).date()
+    day = day or datetime.now(ISRAEL).date()
     if source == "sample":
         name, path, truth = (
             "sample",

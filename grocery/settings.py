@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import SettingsError, choose
 
-# %% ../nbs/lib/01_settings.ipynb #59839f7b
+# %% ../nbs/lib/01_settings.ipynb #8a870586
 @dataclass(frozen=True)
 class Settings:
     "Everything that can be set, with the defaults that work on a bare machine."
@@ -27,7 +27,6 @@ class Settings:
     mlruns_dir: Path = Path("mlruns")
     tracking_uri: str = ""  # MLflow address; empty means a SQLite file under mlruns_dir
     max_loss_share: float = 0.05  # share of rows, or of files, 0 to 1, above which commands exit with 1
-    timezone: str = "Asia/Jerusalem"
     seed: int = 7
     threads: int = 1  # OpenMP threads per process
 

@@ -6,7 +6,7 @@
 __all__ = ['FIELDS', 'TOO_HIGH', 'LATITUDES', 'LONGITUDES', 'CLEANERS', 'get', 'parse_date', 'parse_money', 'make_gtin',
            'Cleaned', 'clean_prices', 'clean_promotions', 'clean_stores']
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #cc696a9f
+# %% ../../nbs/lib/15_feeds.clean.ipynb #778e85c7
 import json
 import re
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from .names import ISRAEL, make_store_id
-from ..tables import make_table
+from .names import make_store_id
+from ..tables import ISRAEL, make_table
 from ..text import empty_to_none, normalise_text
 from ..units import make_net_quantity, parse_quantity
 

@@ -6,7 +6,7 @@
 __all__ = ['MAX_LINES', 'STRAY', 'NULS', 'DELIMITERS', 'RECORD_FIELDS', 'KEY_FIELDS', 'MAPPINGS', 'DELIMITERS_TRIED',
            'MalformedRow', 'Mapping', 'find_mapping', 'CsvRows', 'parse_csv']
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #16c6e0d2
+# %% ../../nbs/lib/16_feeds.table.ipynb #6b1cba10
 import csv
 import re
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from ..errors import choose
-from .names import ISRAEL
 from .read import decode_bytes, open_bytes
+from ..tables import ISRAEL
 from ..text import normalise_text
 
 # %% ../../nbs/lib/16_feeds.table.ipynb #d9b846ba

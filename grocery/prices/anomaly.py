@@ -6,12 +6,13 @@
 __all__ = ['FACTOR_FIT', 'GROSS', 'ABSURD', 'is_swapped', 'find_reason', 'find_anomalies', 'find_lake_anomalies',
            'score_anomalies']
 
-# %% ../../nbs/lib/46_prices.anomaly.ipynb #1296a067
+# %% ../../nbs/lib/46_prices.anomaly.ipynb #efcf9d95
 import numpy as np
 import pandas as pd
 
-from .metrics import ISRAEL, SERIES, add_names, read_history
+from .metrics import SERIES, add_names, read_history
 from ..store.lake import Lake
+from ..tables import ISRAEL
 
 # %% ../../nbs/lib/46_prices.anomaly.ipynb #4fd6e14c
 FACTOR_FIT = 0.03  # how near (in log) a ratio must be to a factor

@@ -6,7 +6,7 @@
 __all__ = ['HOLD_DAYS', 'LAGS', 'WINDOW', 'FEATURES_SKIP', 'SeriesSet', 'make_item_series', 'make_index_series', 'find_groups',
            'read_series', 'read_promotions', 'make_calendar', 'make_features']
 
-# %% ../../nbs/lib/43_prices.features.ipynb #91c050f7
+# %% ../../nbs/lib/43_prices.features.ipynb #41b24eb5
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +17,7 @@ import pandas as pd
 from ..errors import need
 from .metrics import make_daily, read_history
 from ..store.lake import Lake
+from ..tables import ISRAEL
 
 # %% ../../nbs/lib/43_prices.features.ipynb #108006c3
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def make_index_series(
     )
     return SeriesSet(pd.DataFrame(out), about.rename_axis("series_id"))
 
-# %% ../../nbs/lib/43_prices.features.ipynb #66d7f514
+# %% ../../nbs/lib/43_prices.features.ipynb #5dddd634
 def find_groups(
     lake: Lake,  # an open lake
 ) -> pd.DataFrame:  # chain_id, item_code, label: each item in its category, its chain and "all"
@@ -141,7 +142,7 @@ def read_promotions(
     for day, moment in (("starts_on", "starts_at"), ("ends_on", "ends_at")):
         found[day] = (
             pd.to_datetime(found[moment], utc=True, errors="coerce")
-            .dt.tz_convert("Asia/Jerusalem")
+            .dt.tz_convert(ISRAEL)
             .dt.tz_localize(None)
             .dt.normalize()
         )
