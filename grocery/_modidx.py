@@ -113,6 +113,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'grocery.feeds.parse._flat': ('lib/feeds.parse.html#_flat', 'grocery/feeds/parse.py'),
                                      'grocery.feeds.parse._iterate': ('lib/feeds.parse.html#_iterate', 'grocery/feeds/parse.py'),
                                      'grocery.feeds.parse._local': ('lib/feeds.parse.html#_local', 'grocery/feeds/parse.py'),
+                                     'grocery.feeds.parse._mend': ('lib/feeds.parse.html#_mend', 'grocery/feeds/parse.py'),
                                      'grocery.feeds.parse._name': ('lib/feeds.parse.html#_name', 'grocery/feeds/parse.py'),
                                      'grocery.feeds.parse._promotion': ('lib/feeds.parse.html#_promotion', 'grocery/feeds/parse.py'),
                                      'grocery.feeds.parse._read_header': ('lib/feeds.parse.html#_read_header', 'grocery/feeds/parse.py'),

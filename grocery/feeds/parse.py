@@ -131,7 +131,12 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #9231ae6a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #8a53c2d9
+def _mend(text: str) -> str:
+    "Escape ampersands and angle brackets that stand for themselves; put blanks for control characters."
+    return _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", text)))
+
+# %% ../../nbs/lib/14_feeds.parse.ipynb #ea0c7ae2
 def _iterate(text: str, tag: str, recover: bool):
     "Yield each record element as it ends, then the root."
     from lxml import etree
@@ -150,7 +155,7 @@ def _iterate(text: str, tag: str, recover: bool):
         element.clear()
     yield events.root
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #00ba788b
+# %% ../../nbs/lib/14_feeds.parse.ipynb #405fc16e
 def _around(parent) -> dict[str, str]:
     "Read the fields that stand on the elements around a record."
     chain = [parent, *parent.iterancestors()][::-1]
@@ -175,7 +180,7 @@ def _take(text: str, kind: str, tag: str, recover: bool) -> tuple[list[dict], ob
             records[start:end] = [context | record for record in records[start:end]]
     return records, root
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #9b78a18a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #d5eaf808
 def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[list[dict], object]:
     "Read strictly; if that fails, mend and read again; if that fails, recover."
     from lxml import etree
@@ -184,7 +189,7 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
         return _take(text, kind, tag, recover=False)
     except etree.XMLSyntaxError as error:
         problems.append(f"not well-formed: {str(error).splitlines()[0][:200]}")
-    mended = _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", text)))
+    mended = _mend(text)
     try:
         return _take(mended, kind, tag, recover=False)
     except etree.XMLSyntaxError:
@@ -194,7 +199,7 @@ def _try_to_take(text: str, kind: str, tag: str, problems: list[str]) -> tuple[l
     except etree.XMLSyntaxError:
         return [], None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #694ae533
+# %% ../../nbs/lib/14_feeds.parse.ipynb #2f422b4c
 def _account(parsed: Parsed, text: str, tag: str) -> None:
     "Compare the records read with the record tags in the text."
     tag = (r"(?:\w+:)?" if f":{tag}" in text else "") + re.escape(tag)
@@ -209,21 +214,22 @@ def _account(parsed: Parsed, text: str, tag: str) -> None:
     first = len(parsed.records) + len(parsed.broken) + 1
     parsed.broken += [{"row": row, "reason": reason, "detail": "", "raw": ""} for row in range(first, rows + 1)]
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #446be685
+# %% ../../nbs/lib/14_feeds.parse.ipynb #e852cb9a
 def _take_one_by_one(parsed: Parsed, text: str, tag: str) -> None:
     "Read records apart from one another."
     from lxml import etree
 
     parsed.records, parsed.broken = [], []
     for row, found in enumerate(re.finditer(rf"<{tag}(?=[\s>])[^<>]*>.*?</{tag}\s*>", text, re.DOTALL), 1):
-        words = _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", found[0])))
         try:
-            parsed.records.append(_flat(etree.fromstring(words.encode(), etree.XMLParser(resolve_entities=False))))
+            parsed.records.append(
+                _flat(etree.fromstring(_mend(found[0]).encode(), etree.XMLParser(resolve_entities=False)))
+            )
         except etree.XMLSyntaxError as error:
             raw = found[0][:20_000]
             parsed.broken.append({"row": row, "reason": "malformed_row", "detail": str(error)[:200], "raw": raw})
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #dd17417c
+# %% ../../nbs/lib/14_feeds.parse.ipynb #9759363d
 def _count_unknown(parsed: Parsed, root) -> None:
     "Say so when a list holds elements in which no record was recognised."
     lists = [e for e in root.iter() if _name(e) in CONTAINERS and _name(e) != "stores"] if root is not None else []
@@ -233,7 +239,7 @@ def _count_unknown(parsed: Parsed, root) -> None:
         parsed.problems.append(f"{unknown} elements in a list hold no field that names an item, a promotion or a store")
         parsed.broken = [{"row": n, "reason": "malformed_row", "detail": "", "raw": ""} for n in range(1, unknown + 1)]
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #8298e6a2
+# %% ../../nbs/lib/14_feeds.parse.ipynb #2a06903b
 def _ends_well(text: str) -> bool:
     "Tell whether the text's first element is closed."
     first = _TAG.search(text)
@@ -241,7 +247,7 @@ def _ends_well(text: str) -> bool:
         bool(first.group(4)) or re.search(rf"</{re.escape(first.group(2))}\s*>", text[-2000:]) is not None
     )
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #e8ae042a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #8329c56b
 def _read_header(root, parsed: Parsed) -> None:
     "Read the fields outside the records and the declared count."
     if root is None:
@@ -260,7 +266,7 @@ def _read_header(root, parsed: Parsed) -> None:
     ]
     parsed.declared_count = int(counts[0]) if counts and counts[0].isdigit() and len(counts[0]) < 10 else None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #e8e213c7
+# %% ../../nbs/lib/14_feeds.parse.ipynb #a3141762
 def parse_xml(
     text: str,  # a feed file's text
 ) -> Parsed:  # never raises for bad text
