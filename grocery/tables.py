@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CODE', 'MONEY', 'INSTANT', 'TEXT', 'ISRAEL', 'KINDS', 'REASONS', 'FILES', 'REJECTS', 'STORE_FILES', 'UNITS', 'STORES',
-           'ITEMS', 'PRICES', 'PRICE_MARKS', 'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS', 'TABLES',
-           'Table', 'make_table', 'check_table']
+           'ITEMS', 'PRICES', 'PRICE_MARKS', 'LAST_SALES', 'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS',
+           'TABLES', 'Table', 'make_table', 'check_table']
 
 # %% ../nbs/lib/04_tables.ipynb #259679c4
 from dataclasses import dataclass
@@ -175,7 +175,19 @@ PRICE_MARKS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #60f629a6
+# %% ../nbs/lib/04_tables.ipynb #f05ed03c
+LAST_SALES = _table(
+    "last_sales",
+    "chain_id store_id item_code",
+    "One row per item of a store whose feed says when it was last sold: the newest word.",
+    chain_id=CODE,
+    store_id=CODE,
+    item_code=CODE,
+    last_sale_at=INSTANT,
+    file_id=CODE,
+)
+
+# %% ../nbs/lib/04_tables.ipynb #273df6ee
 PROMOTIONS = _table(
     "promotions",
     "chain_id store_id promotion_id",
@@ -211,7 +223,7 @@ PROMOTIONS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #326b4ec0
+# %% ../nbs/lib/04_tables.ipynb #be04d135
 PROMOTION_ITEMS = _table(
     "promotion_items",
     "chain_id store_id promotion_id group_id item_code",
@@ -231,7 +243,7 @@ PROMOTION_ITEMS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #b121f377
+# %% ../nbs/lib/04_tables.ipynb #06e4cf98
 PRODUCTS = _table(
     "products",
     "product_id",
@@ -258,7 +270,7 @@ PRODUCT_ITEMS = _table(
     score=pa.float64(),  # 0 to 1
 )
 
-# %% ../nbs/lib/04_tables.ipynb #a24f6518
+# %% ../nbs/lib/04_tables.ipynb #6a96009f
 TABLES = {
     t.name: t
     for t in (
@@ -269,6 +281,7 @@ TABLES = {
         ITEMS,
         PRICES,
         PRICE_MARKS,
+        LAST_SALES,
         PROMOTIONS,
         PROMOTION_ITEMS,
         PRODUCTS,
@@ -276,7 +289,7 @@ TABLES = {
     )
 }
 
-# %% ../nbs/lib/04_tables.ipynb #8bf6971e
+# %% ../nbs/lib/04_tables.ipynb #d71759ed
 def make_table(
     name: str,  # a key of TABLES
     rows: list[dict],  # one dict per row; absent keys become null
@@ -287,7 +300,7 @@ def make_table(
         choose(column, schema.names, f"column of {name}")
     return pa.Table.from_pylist(rows, schema=schema)
 
-# %% ../nbs/lib/04_tables.ipynb #6c9656ae
+# %% ../nbs/lib/04_tables.ipynb #1e7741e5
 def check_table(
     name: str,  # a key of TABLES
     table: pa.Table,  # any Arrow table
