@@ -16,7 +16,7 @@ from grocery.feeds.check import check_file, read_feed
 from grocery.feeds.clean import make_gtin, parse_date
 from grocery.feeds.names import make_store_id, parse_name
 from grocery.feeds.parse import parse_xml
-from grocery.feeds.read import decode_bytes, open_bytes
+from grocery.feeds.read import Said, decode, read_text
 from grocery.tables import REASONS
 
 ITEM = (
@@ -91,7 +91,7 @@ def test_real_prices_are_what_the_bytes_say(realdata):
     seen = 0
     for path in sorted((realdata / "feeds").rglob("PriceFull*")):
         data = path.read_bytes()
-        text = decode_bytes(open_bytes(data).data).text
+        text = b"".join(read_text([data], Said())).decode()
         pairs = re.findall(
             r"<ItemCode>\s*([^<]*?)\s*</ItemCode>.*?<ItemPrice>\s*([^<]*?)\s*</ItemPrice>", text, re.DOTALL
         )
@@ -122,7 +122,7 @@ def test_any_cut_of_any_encoding_adds_up(where, encoding):
     feed = read_feed(data, NAME)
     assert adds_up(feed.ledger)
     assert not feed.ledger["complete"] or feed.ledger["accepted"] == 12
-    text = decode_bytes(data).text
+    text = b"".join(decode([data], Said())).decode()
     assert feed.ledger["rows_in"] in (0, text.count("<Item>"), text.count("<Item"))
 
 

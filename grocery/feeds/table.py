@@ -6,7 +6,7 @@
 __all__ = ['MAX_LINES', 'STRAY', 'NULS', 'DELIMITERS', 'RECORD_FIELDS', 'KEY_FIELDS', 'MAPPINGS', 'DELIMITERS_TRIED',
            'MalformedRow', 'Mapping', 'find_mapping', 'CsvRows', 'parse_csv']
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #6b1cba10
+# %% ../../nbs/lib/16_feeds.table.ipynb #60e67345
 import csv
 import re
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from ..errors import choose
-from .read import decode_bytes, open_bytes
+from .read import Said, decode, unpack
 from ..tables import ISRAEL
 from ..text import normalise_text
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #d9b846ba
+# %% ../../nbs/lib/16_feeds.table.ipynb #a81942e7
 def _decode(data: bytes) -> tuple[str, str, list[str]]:
     "Decode a table's bytes: text, encoding, problems."
     start = data[:2000]
@@ -28,8 +28,8 @@ def _decode(data: bytes) -> tuple[str, str, list[str]]:
             if sum(map(high.count, (0, 5, 32))) > 0.9 * len(high) and sum(map(low.count, (0, 5))) < 0.5 * len(low):
                 data = mark + data
                 break
-    decoded = decode_bytes(data)
-    return decoded.text.removeprefix("\ufeff"), decoded.encoding, list(decoded.problems)
+    text = b"".join(decode([data], said := Said())).decode("utf-8")
+    return text.removeprefix("\ufeff"), said.encoding, said.problems
 
 
 def _split_lines(text: str) -> list[str]:
@@ -418,7 +418,7 @@ def _make_record(header: _Header, told: dict[str, str]):
 
     return make, names, problems
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #18937d81
+# %% ../../nbs/lib/16_feeds.table.ipynb #f83f8764
 def parse_csv(
     data: bytes,  # the file as it came, packed or not
     *,
@@ -429,8 +429,8 @@ def parse_csv(
 ):  # never raises for bad bytes; no kind and no records if no mapping fits; GroceryError for an unknown mapping
     "Parse a CSV file into canonical raw records and malformed rows."
     mapping = choose(mapping, MAPPINGS, "column mapping") if mapping else None
-    opened = open_bytes(data)
-    text, encoding, problems = _decode(opened.data)
+    unpacked = b"".join(unpack([data], opened := Said()))
+    text, encoding, problems = _decode(unpacked)
     lines = _split_lines(text)
     out = CsvRows(encoding=encoding, problems=opened.problems + problems, complete=opened.complete)
     header = _find_header(lines, mapping, file_name)
