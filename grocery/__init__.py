@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 _DOORS = {
     "open_lake": "grocery.store.lake",
+    "fetch": "grocery.feeds.fetch",
     "ingest": "grocery.store.ingest",
     "check_file": "grocery.feeds.check",
     "make_sample_market": "grocery.sample.market",

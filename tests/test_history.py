@@ -109,3 +109,26 @@ def test_late_file_between_an_update_that_changed_nothing(order):
     files, said = as_frames([(0, True, {"a": 1}), (8, False, {"a": 1}), (4, False, {"a": 2})])
     history = tell(files, said, [[f"f{n}"] for n in order])
     assert history["price_ils"].tolist() == [1, 2, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(stores(), min_size=2, max_size=3), st.randoms(use_true_random=False))
+def test_many_stores_at_once_are_each_store_alone(markets, random):
+    "Stores are folded together, their files in any two portions; each comes out as if it were the only one."
+    apart = [as_frames(market) for market in markets]
+    files, said = (
+        pd.concat([frames[k].assign(store_id=f"{n:03}") for n, frames in enumerate(apart)], ignore_index=True)
+        for k in (0, 1)
+    )
+    history, marks, done = EMPTY.assign(store_id=""), NO_MARKS.assign(store_id=""), files.iloc[:0]
+    first = files.index.isin(random.sample(range(len(files)), len(files) // 2))
+    for new in (files[first], files[~first]):
+        heard = said.merge(new[["store_id", "file_id"]])
+        touched = history["store_id"].isin(new["store_id"])
+        told, marks = extend_history(history[touched], marks, done, new, heard)
+        history, done = pd.concat([history[~touched], told]), pd.concat([done, new])
+    key = [*COLUMNS, "valid_from", "valid_to"]
+    for n, (own_files, own_said) in enumerate(apart):
+        together = history[history["store_id"] == f"{n:03}"].sort_values(["item_code", "valid_from"])[key]
+        alone = tell(own_files, own_said, [list(own_files["file_id"])])
+        pd.testing.assert_frame_equal(together.reset_index(drop=True), alone, check_dtype=False)

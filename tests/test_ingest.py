@@ -4,19 +4,29 @@ import gzip
 import json
 import os
 import random
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
+import bad_readers
 import pandas as pd
 import pytest
 
 from grocery.errors import LakeError, SourceError
 from grocery.store.ingest import find_files, ingest
 from grocery.store.lake import open_lake
+from grocery.tables import TABLES
 
+PROMO = """<Root><ChainId>7290000000001</ChainId><StoreId>{}</StoreId><Promotions><Promotion><PromotionId>77</PromotionId>
+<PromotionDescription>מבצע</PromotionDescription><DiscountRate>0.8</DiscountRate><PromotionItems>{}</PromotionItems></Promotion></Promotions></Root>"""
+PROMOTION_ITEM = "<Item><ItemCode>{}</ItemCode><ItemType>1</ItemType></Item>"
 ITEM = "<Item><ItemCode>{}</ItemCode><ItemName>מוצר {}</ItemName><ItemPrice>{}</ItemPrice></Item>"
 
 
@@ -319,3 +329,298 @@ def test_a_price_that_returns_in_the_very_same_bytes_returns(tmp_path):
     done = ingest([*paths, copy], open_lake(tmp_path / "lake"), workers=1)
     told = history(tmp_path / "lake").sort_values("valid_from")
     assert told["price_ils"].astype(float).tolist() == [5, 6, 5] and done.skipped == 1
+
+
+# --- what may happen to an ingest ----------------------------------------------------------------------------------------------------
+
+START = (
+    "import sys; sys.path.insert(0, sys.argv[3]); from bad_readers import read_slowly; "
+    "from grocery.store.ingest import ingest; from grocery.store.lake import open_lake; "
+    "ingest(sys.argv[1], open_lake(sys.argv[2]), workers=2, batch=9, read=read_slowly)"
+)
+
+
+def everything(lake_path: Path) -> dict[str, list[tuple]]:
+    "Every row of every table, but for when and by which version of the code it came in."
+    lake = open_lake(lake_path)
+    tables = {
+        n: lake.read(n).to_pandas().drop(columns=["ingested_at", "code_version"], errors="ignore") for n in TABLES
+    }
+    return {n: sorted(map(repr, t.itertuples(index=False, name=None))) for n, t in tables.items()}
+
+
+def leftovers(lake_path: Path) -> list[str]:
+    "Files in a lake that no commit of any table speaks of."
+    said = "".join(p.read_text() for p in lake_path.glob("*/_delta_log/*.json"))
+    files = [p for p in lake_path.rglob("*") if p.is_file() and p.parent.name != "_delta_log"]
+    logs = [
+        p
+        for p in lake_path.glob("*/_delta_log/*")
+        if not re.fullmatch(r"\d{20}(\.checkpoint)?\.(json|parquet)|_last_checkpoint", p.name)
+    ]
+    return [str(p) for p in files if p.name not in unquote(said)] + list(map(str, logs))
+
+
+def children(pid: int) -> list[int]:
+    "The worker processes of a process."
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in found if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text(errors="replace")]
+
+
+def state(lake_path: Path) -> str:
+    "What a kill interrupted: reading, or writing what does not count yet."
+    from grocery.store.lake import _marks, _versions
+
+    marks, versions = _marks(str(lake_path)), _versions(str(lake_path))
+    if marks and marks != versions:
+        return "writing"
+    return "reading" if list(lake_path.glob(".staging/*/ledger.json")) else "starting"
+
+
+def kill_and_finish(feeds: Path, target: Path, kills: int, seed: int) -> list[str]:
+    "Start an ingest and kill it, or one of its workers, at random moments of its work, again and again; then let one end."
+    chance, states = random.Random(seed), []
+    command = [sys.executable, "-c", START, str(feeds), str(target), str(Path(__file__).parent)]
+    while len(states) < kills:
+        process = subprocess.Popen(command)
+        signs = (".staging", ".staging/*/ledger.json", "*/_delta_log/*.json")  # begun, reading, writing
+        sign, begun = signs[len(states) % 3], time.time()
+        while process.poll() is None and not any(
+            p.stat().st_mtime >= begun - 1 for p in list(target.glob(sign)) if p.exists()
+        ):
+            time.sleep(0.005)
+        time.sleep(0.6 * chance.random() ** 2)
+        if process.poll() is None and len(states) % 4 == 3 and (workers := children(process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(workers), signal.SIGKILL)
+            time.sleep(0.3 * chance.random())
+        if process.poll() is not None:
+            assert process.returncode == 0
+            shutil.rmtree(target)  # it had ended: begin once more
+            continue
+        process.kill()
+        process.wait()
+        states.append(state(target))
+    subprocess.run(command, check=True, timeout=120)
+    return states
+
+
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory) -> tuple[Path, dict]:
+    "Sixty files of prices, promotions and stores, and everything that an undisturbed ingest makes of them."
+    folder = tmp_path_factory.mktemp("sixty")
+    write_market(folder / "feeds", days=5, stores=5)
+    for store in range(1, 6):
+        xml = PROMO.format(store, "".join(PROMOTION_ITEM.format(100 + n) for n in range(5)))
+        (folder / "feeds" / f"PromoFull7290000000001-{store:03}-202603020700.xml").write_text(xml)
+        (folder / "feeds" / f"Promo7290000000001-{store:03}-202603040700.xml").write_text(xml.replace(">0.8<", ">0.7<"))
+    ingest(folder / "feeds", open_lake(folder / "lake"), workers=1)
+    return folder / "feeds", everything(folder / "lake")
+
+
+def test_killed_at_four_moments(sixty, tmp_path):
+    feeds, expected = sixty
+    kill_and_finish(feeds, tmp_path / "lake", kills=4, seed=1)
+    assert everything(tmp_path / "lake") == expected and len(expected["files"]) == 60
+    assert leftovers(tmp_path / "lake") == []
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments(sixty, tmp_path):
+    "The lake of a run that was killed twenty times is row for row that of an undisturbed one, and nothing is left over."
+    feeds, expected = sixty
+    states = kill_and_finish(feeds, tmp_path / "lake", kills=20, seed=7)
+    assert everything(tmp_path / "lake") == expected
+    assert leftovers(tmp_path / "lake") == []
+    assert len(set(states)) > 1, states  # the moments were not all of one kind
+
+
+def test_nobody_sees_half_a_file(tmp_path, monkeypatch):
+    "Between any two commits of a batch a reader sees the lake as it was before."
+    import grocery.store.lake as lake_module
+
+    paths = write_market(tmp_path / "feeds", days=2, stores=2)
+    lake, write, seen = open_lake(tmp_path / "lake"), lake_module._write_delta, []
+    ingest(paths[:4], lake, workers=1)
+    before = everything(tmp_path / "lake")
+
+    def looking(path, name, table, **how):
+        seen.append(everything(tmp_path / "lake") == before)
+        write(path, name, table, **how)
+
+    monkeypatch.setattr(lake_module, "_write_delta", looking)
+    ingest(paths[4:], lake, workers=1)
+    assert len(seen) >= 4 and all(seen) and everything(tmp_path / "lake") != before
+
+
+def poisoned_market(tmp_path: Path, *stores: int) -> Path:
+    "A good market, and one file each of stores that break their reader."
+    good = write_market(tmp_path / "feeds", days=2, stores=2)
+    for store in stores:
+        data = gzip.decompress(good[0].read_bytes()).decode().replace("<StoreId>1<", f"<StoreId>{store}<")
+        (tmp_path / "feeds" / f"PriceFull7290000000001-{store}-202603010600.xml").write_text(data)
+    return tmp_path / "feeds"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_breaks_its_reader_is_set_aside_with_its_traceback(tmp_path, workers):
+    feeds = poisoned_market(tmp_path, 901)
+    done = ingest(feeds, open_lake(tmp_path / "lake"), workers=workers, read=bad_readers.read)
+    assert (done.totals["files"], done.totals["poisoned"], done.totals["incomplete_files"]) == (9, 1, 1)
+    (row,) = open_lake(tmp_path / "lake").sql("SELECT * FROM files WHERE kind = 'unknown'").to_pylist()
+    assert row["complete"] is False and "901" in row["path"] and row["published_at"] is not None
+    assert "could not be read: ValueError: this file breaks its reader" in row["problems"][0]
+    assert "bad_readers.py" in row["problems"][0] and done.totals["problems"][0]["count"] == 1
+    assert ingest(feeds, open_lake(tmp_path / "lake"), workers=1).skipped == 9
+
+
+def test_a_poison_file_is_tried_again_by_another_version(tmp_path, monkeypatch):
+    import grocery.store.ingest as module
+    import grocery.store.staging as staging
+
+    feeds = poisoned_market(tmp_path, 901)
+    ingest(feeds, open_lake(tmp_path / "lake"), workers=1, read=bad_readers.read)
+    for m in (module, staging):
+        monkeypatch.setattr(m, "__version__", "99")
+    again = ingest(feeds, open_lake(tmp_path / "lake"), workers=1)
+    assert (again.totals["files"], again.totals["poisoned"], again.skipped) == (1, 0, 8)
+    ingest(feeds, open_lake(tmp_path / "whole"), workers=1)
+    assert everything(tmp_path / "lake") == everything(tmp_path / "whole")
+
+
+def test_hangs_and_deaths_cost_only_their_files(tmp_path):
+    "One hangs, one kills its reader, one does so once, one takes all memory: three are set aside, the others go on."
+    feeds = poisoned_market(tmp_path, 902, 903, 904, 905)
+    lake = open_lake(tmp_path / "lake")
+    done = ingest(feeds, lake, workers=2, read=bad_readers.read, seconds=1.5)
+    rows = lake.sql("SELECT path, problems[1] AS p FROM files WHERE kind = 'unknown' ORDER BY path").to_pylist()
+    said = {re.search(r"-(90\d)-", r["path"])[1]: r["p"] for r in rows}
+    assert set(said) == {"902", "903", "905"} and done.totals["poisoned"] == 3
+    assert "longer than" in said["902"] and "bad_readers.py" in said["902"]  # where it hung
+    assert "killed" in said["903"] and "out of memory" in said["905"]
+    assert lake.sql("SELECT 1 FROM prices WHERE store_id = '904'").num_rows and done.totals["files"] == 12
+    assert leftovers(tmp_path / "lake") == []
+
+
+def test_problems_are_counted_by_kind(tmp_path):
+    paths = write_market(tmp_path / "feeds", days=4, stores=2)
+    for path in paths[:6]:
+        path.write_bytes(path.read_bytes()[:-40])
+    totals = ingest(tmp_path / "feeds", open_lake(tmp_path / "lake"), workers=1).totals
+    kinds = totals["problems"]
+    assert len(kinds) < 6 and sum(k["count"] for k in kinds) >= 6
+    assert all(1 <= len(k["examples"]) <= 3 for k in kinds) and totals["incomplete_files"] == 6
+
+
+def test_progress_says_rate_and_time_left(tmp_path):
+    paths, seen = write_market(tmp_path / "feeds", days=4, stores=2), []
+    ingest(tmp_path / "feeds", open_lake(tmp_path / "lake"), workers=1, progress=seen.append)
+    total = sum(p.stat().st_size for p in paths)
+    assert [p.files for p in seen] == list(range(1, 17)) and {(p.files_total, p.bytes_total) for p in seen} == {
+        (16, total)
+    }
+    assert seen[-1].bytes == total and seen[-1].seconds_left == 0 and seen[3].seconds_left > 0
+    last = seen[-1]
+    assert last.rows == 16 * 7 and last.rows_per_s == pytest.approx(last.rows / last.seconds)
+    assert last.mb_per_s == pytest.approx(total / 1e6 / last.seconds)
+
+
+# --- two at once --------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_ingests_into_one_lake_exclude_each_other(tmp_path):
+    feeds = tmp_path / "feeds"
+    write_market(feeds, days=6, stores=5)
+    command = [sys.executable, "-c", START, str(feeds), str(tmp_path / "lake"), str(Path(__file__).parent)]
+    first = subprocess.Popen(command)
+    while not (tmp_path / "lake" / ".staging").exists() and first.poll() is None:
+        time.sleep(0.01)
+    with pytest.raises(LakeError, match=f"process {first.pid} on"):
+        ingest(feeds, open_lake(tmp_path / "lake"), workers=1)
+    assert first.wait(60) == 0
+    assert ingest(feeds, open_lake(tmp_path / "lake"), workers=1).skipped == 60
+
+
+def test_a_dead_process_holds_no_lock(tmp_path):
+    from grocery.store.staging import lock_lake
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    holder = {"pid": gone.pid, "host": socket.gethostname(), "since": "2026-03-01 00:00:00", "began": 5.0}
+    (lake / ".lock").write_text(json.dumps(holder))
+    with lock_lake(str(lake)) as lock:
+        assert lock.died_at == 5.0 and json.loads((lake / ".lock").read_text())["pid"] == os.getpid()
+        with pytest.raises(LakeError, match=str(os.getpid())), lock_lake(str(lake)):
+            pass
+    assert not (lake / ".lock").exists()
+    (lake / ".lock").write_text(json.dumps(holder | {"host": "another-machine"}))
+    with pytest.raises(LakeError, match="another-machine"), lock_lake(str(lake)):
+        pass
+    os.utime(lake / ".lock", (0, 0))
+    with lock_lake(str(lake)) as lock:
+        assert lock.died_at == 5.0
+
+
+# --- elsewhere ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dask(tmp_path):
+    "A real scheduler and two worker processes on loopback; gives the address and the workers."
+    distributed = pytest.importorskip("distributed")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    cluster = distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        host="127.0.0.1",
+        env=environment,
+        local_directory=str(tmp_path / "dask"),
+        silence_logs=50,
+    )
+    yield cluster
+    cluster.close()
+
+
+def test_the_same_on_dask_workers(dask, sixty, tmp_path):
+    feeds, expected = sixty
+    done = ingest(feeds, open_lake(tmp_path / "lake"), dask=dask.scheduler_address, batch=17)
+    assert everything(tmp_path / "lake") == expected and done.totals["files"] == 60
+    assert leftovers(tmp_path / "lake") == []
+
+
+def test_a_lost_dask_worker_costs_only_its_own_file(dask, tmp_path):
+    feeds = poisoned_market(tmp_path, 901, 903, 904)
+    done = ingest(feeds, open_lake(tmp_path / "lake"), dask=dask.scheduler_address, read=bad_readers.read)
+    poisoned = open_lake(tmp_path / "lake").sql("SELECT path FROM files WHERE kind = 'unknown' ORDER BY path")
+    assert [p[-20:-17] for p in poisoned["path"].to_pylist()] == ["901", "903"] and done.totals["files"] == 11
+    assert leftovers(tmp_path / "lake") == []
+
+
+def test_no_dask_scheduler_is_one_clear_line(tmp_path):
+    paths = write_market(tmp_path / "feeds", days=1, stores=1)
+    with pytest.raises(SourceError, match="no answer"):
+        ingest(paths, open_lake(tmp_path / "lake"), dask="tcp://127.0.0.1:9")
+    assert not (tmp_path / "lake").exists()
+
+
+# --- how much memory ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
+    "Four times the files, of other stores, in portions of the same size: the writer's peak stays where it was."
+    code = (
+        "import resource, sys; import grocery.store.ingest as m; from grocery.store.lake import open_lake; "
+        "m.PORTION = m.BATCH_ROWS = 4000; m.ingest(sys.argv[1], open_lake(sys.argv[2]), workers=2); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peaks = []
+    for n, stores in enumerate((6, 24)):
+        write_market(tmp_path / f"feeds{n}", days=1, stores=stores, items=2000)
+        command = [sys.executable, "-c", code, str(tmp_path / f"feeds{n}"), str(tmp_path / f"lake{n}")]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout))
+    assert peaks[1] < peaks[0] + 60, peaks

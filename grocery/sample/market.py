@@ -6,7 +6,7 @@
 __all__ = ['VERSION', 'TRAPS', 'UNKNOWN_WORDS', 'EXTRAS', 'BAD_DATE', 'TRUTH', 'Desk', 'Shelf', 'Forms', 'read_manifest',
            'make_sample_market', 'read_truth', 'make_labels']
 
-# %% ../../nbs/lib/09_sample.market.ipynb #ab5c6836
+# %% ../../nbs/lib/09_sample.market.ipynb #be3c2e19
 import json
 import os
 import shutil
@@ -47,7 +47,7 @@ from grocery.sample.prices import (
 from .products import CHAINS, Chain, add_check_digit, make_items, make_products
 from ..tables import ISRAEL
 
-VERSION = 2  # of the generator: a market made by another version is made anew
+VERSION = 3  # of the generator: a market made by another version is made anew
 
 # %% ../../nbs/lib/09_sample.market.ipynb #e0337d43
 TRAPS = {  # kind -> what a careful reader does with the record: a reject's reason, "duplicate" or "accepted"
@@ -427,7 +427,7 @@ def _price_table(book: Book, start: date) -> pa.Table:
         )
     )
 
-# %% ../../nbs/lib/09_sample.market.ipynb #d1484b63
+# %% ../../nbs/lib/09_sample.market.ipynb #1bce1fd1
 TRUTH = {  # table -> its columns; None: all of them
     "products": "product_id gtin name_hebrew name_english brand category subcategory quantity unit",
     "items": "chain_id item_code product_id item_name",
@@ -435,7 +435,7 @@ TRUTH = {  # table -> its columns; None: all of them
     "prices": "chain_id store_id item_code day price_ils published_price_ils available",
     "promotions": "chain_id store_id promotion_id item_codes meaning min_qty price_ils percent club_only starts_on ends_on "
     "description min_purchase_ils",
-    "events": "event_id kind chain_id store_id item_code starts_on ends_on value_before value_after",
+    "events": "event_id kind chain_id store_id item_code starts_on ends_on value_before value_after error",
     "effects": "product_id kind starts_on ends_on factor",
     "files": "path kind chain_id store_id published_at records complete layout encoding compression bytes",
     "traps": "path kind count",
@@ -459,7 +459,7 @@ def _events(books: list[Book], losses: list[tuple]) -> pd.DataFrame:
     events.insert(0, "event_id", [f"E{number:05d}" for number in range(1, len(events) + 1)])
     return events.astype(dict(value_before=float, value_after=float))
 
-# %% ../../nbs/lib/09_sample.market.ipynb #53d63f71
+# %% ../../nbs/lib/09_sample.market.ipynb #b3e98ddb
 def _plan_losses(stores: pd.DataFrame, start: date, days: int, seed: int) -> tuple[dict[str, np.ndarray], list[tuple]]:
     "Choose the full file that is lost and the one that is cut short."
     rng = np.random.default_rng([seed, 6])
@@ -470,7 +470,7 @@ def _plan_losses(stores: pd.DataFrame, start: date, days: int, seed: int) -> tup
         plans[chain.chain_id][store, day] = code
         store_id = stores.loc[stores["chain_id"].eq(chain.chain_id), "store_id"].iloc[store]
         when = start + timedelta(day)
-        events.append((kind, chain.chain_id, store_id, None, when, when, None, None))
+        events.append((kind, chain.chain_id, store_id, None, when, when, None, None, None))
     return plans, events
 
 # %% ../../nbs/lib/09_sample.market.ipynb #64dc24b2

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CITIES', 'STREETS', 'SEASONS', 'HOLIDAYS', 'HOLIDAY_FACTORS', 'MARKET_DAYS', 'MARKET_FACTOR', 'EVENT_COLUMNS',
-           'MEANINGS', 'PROMOTION_COLUMNS', 'make_stores', 'make_effects', 'make_factors', 'end_price', 'Book',
-           'make_book', 'make_promotions']
+           'ERRORS', 'LEAST_ERROR', 'MEANINGS', 'PROMOTION_COLUMNS', 'make_stores', 'make_effects', 'make_factors',
+           'end_price', 'Book', 'make_book', 'make_promotions']
 
 # %% ../../nbs/lib/06_sample.prices.ipynb #e347ab5c
 from dataclasses import dataclass
@@ -154,8 +154,18 @@ def _market_days(products: pd.DataFrame, chain: Chain, start: date, days: int) -
     cheap = np.isin(weekdays, MARKET_DAYS[chain.slug])[None, :] & products["category"].eq("produce").to_numpy()[:, None]
     return np.where(cheap, MARKET_FACTOR, 1.0)
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #b89f071b
-EVENT_COLUMNS = ["kind", "chain_id", "store_id", "item_code", "starts_on", "ends_on", "value_before", "value_after"]
+# %% ../../nbs/lib/06_sample.prices.ipynb #f765b1a3
+EVENT_COLUMNS = [
+    "kind",
+    "chain_id",
+    "store_id",
+    "item_code",
+    "starts_on",
+    "ends_on",
+    "value_before",
+    "value_after",
+    "error",
+]
 
 
 def _steps(rng: np.random.Generator, items: int, days: int) -> np.ndarray:
@@ -176,18 +186,54 @@ def _missing(rng: np.random.Generator, items: int, days: int) -> np.ndarray:
         missing[item, first : min(first + rng.integers(2, 9), days - 1)] = True
     return missing
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #9f523bed
-def _wrong_price(price: float, is_weighed: bool, rng: np.random.Generator) -> float:
-    "Mistake a price: a shifted decimal point, two digits swapped, or the price of another unit."
-    agorot = f"{round(price * 100):d}"
-    kind = rng.integers(3)
-    if kind == 0 and len(agorot) > 3 and abs(int(agorot[0]) - int(agorot[1])) > 1:
-        return int(agorot[1] + agorot[0] + agorot[2:]) / 100
-    if kind == 1:
-        return round(price / 10 if is_weighed else price * 12, 2)
-    return round(price * (10 if rng.random() < 0.6 else 0.1), 2)
+# %% ../../nbs/lib/06_sample.prices.ipynb #d852f702
+def _drops(rng: np.random.Generator, shelf: np.ndarray, ending: np.ndarray) -> list[tuple[list[int], int, int, int]]:
+    "Let regular prices drop for some days, in `shelf`, in place; return (stores, item, first day, last day)."
+    stores, items, days = shelf.shape
+    own = [(list(range(stores)), item) for item in np.flatnonzero(rng.random(items) < 0.10 * days / 90)]
+    own += [([int(s)], int(i)) for s, i in np.argwhere(rng.random((stores, items)) < 0.03 * days / 90)]
+    made = []
+    for where, item in own if days > 6 else []:
+        first, long = int(rng.integers(2, days - 3)), int(rng.integers(2, 10))
+        last, factor = min(first + long - 1, days - 2), rng.uniform(0.4, 0.85)
+        around = shelf[where, item, first - 1 : last + 2]
+        low = end_price(around[:, 1:-1] * factor, np.full(around[:, 1:-1].shape, ending[item]))
+        if (around == around[:, :1]).all() and (low < around[:, 1:-1]).all():
+            shelf[where, item, first : last + 1] = low
+            made.append((where, int(item), first, last))
+    return made
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #3ad96161
+# %% ../../nbs/lib/06_sample.prices.ipynb #a56c7ff5
+ERRORS = ("decimal_shift", "swapped_digits", "unit_mixup")
+LEAST_ERROR = 0.10  # a planted error moves its price by at least this share
+
+
+def _shifted(price: float, item: dict) -> list[float]:
+    return [price * 10, price / 10, price * 10, price / 10, price * 100, price / 100]
+
+
+def _swapped(price: float, item: dict) -> list[float]:
+    digits = f"{round(price * 100):d}"
+    return [int(digits[:i] + digits[i + 1] + digits[i] + digits[i + 2 :]) / 100 for i in range(len(digits) - 1)]
+
+
+def _of_another_unit(price: float, item: dict) -> list[float]:
+    if item["is_weighed"]:
+        return [price / 10]
+    packs = [price / item["pack"], price * item["pack"]] if item["pack"] > 1 else [price * 6, price * 12]
+    return packs + [price * size / item["quantity"] for size in ((1,) if item["unit"] == "piece" else (100, 1000))]
+
+# %% ../../nbs/lib/06_sample.prices.ipynb #93174313
+def _wrong_price(price: float, item: dict, rng: np.random.Generator) -> tuple[str, float]:
+    "Mistake a price: which error, and what is published."
+    for kind in rng.permutation(ERRORS):
+        mistakes = dict(zip(ERRORS, (_shifted, _swapped, _of_another_unit), strict=True))[kind](price, item)
+        wrong = [w for w in (round(m, 2) for m in mistakes) if abs(w / price - 1) >= LEAST_ERROR and 0.02 <= w < 90_000]
+        if wrong:
+            return str(kind), wrong[rng.integers(len(wrong))]
+    return ERRORS[0], round(price * 10, 2)
+
+# %% ../../nbs/lib/06_sample.prices.ipynb #ee7756b1
 @dataclass(frozen=True)
 class Book:
     "A chain's own books: every array has the axes store, item, day."
@@ -201,10 +247,10 @@ class Book:
     slot: np.ndarray  # 0, 1, 2: which of the day's files tells of a change
     events: list[tuple]  # as EVENT_COLUMNS
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #2f64a43d
+# %% ../../nbs/lib/06_sample.prices.ipynb #67833e0a
 def _shelves(chain: Chain, items: pd.DataFrame, stores: pd.DataFrame, factors: np.ndarray, steps: np.ndarray,
-             market: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
-    "Compute every store's shelf prices."
+             market: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    "Compute every store's shelf prices, and each item's ending."
     days = factors.shape[1]
     level = chain.level * np.exp(rng.normal(0, 0.012)) * np.exp(rng.normal(0, 0.05, len(items)))
     drift = 1 + rng.uniform(-0.01, 0.06, len(items))[:, None] * np.linspace(0, days / 90, days)[None, :]
@@ -215,9 +261,9 @@ def _shelves(chain: Chain, items: pd.DataFrame, stores: pd.DataFrame, factors: n
     for factor in stores["factor"]:
         own = np.where(rng.random(len(items)) < 0.15, np.exp(rng.normal(0, 0.04, len(items))), 1.0)
         shelves.append(_sticky(wanted * factor * own[:, None], ending, patience))
-    return np.stack(shelves)
+    return np.stack(shelves), ending
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #60d0c25c
+# %% ../../nbs/lib/06_sample.prices.ipynb #01559762
 def _step_events(book_items: pd.DataFrame, steps: np.ndarray, shelf: np.ndarray, chain: Chain, day_of: list) -> list:
     "Write down the steps, with the first store's prices before and after."
     rows = []
@@ -225,10 +271,28 @@ def _step_events(book_items: pd.DataFrame, steps: np.ndarray, shelf: np.ndarray,
         before, after = shelf[0, item, day], shelf[0, item, day + 1]
         when, code = day_of[day + 1], book_items["item_code"].iloc[item]
         if before != after:
-            rows.append(("price_step", chain.chain_id, None, code, when, when, before, after))
+            rows.append(("price_step", chain.chain_id, None, code, when, when, before, after, None))
     return rows
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #947b7821
+
+def _span_events(
+    kind: str,
+    spans: list,
+    values: tuple[np.ndarray, np.ndarray],
+    chain: Chain,
+    stores: pd.DataFrame,
+    codes: np.ndarray,
+    day_of: list,
+) -> list:
+    "Write down drops and errors: (stores, item, first day, last day, error), with the price before and within."
+    rows = []
+    for where, item, first, last, error in spans:
+        store_id = stores["store_id"].iloc[where[0]] if len(where) == 1 else None
+        prices = values[0][where[0], item, first - 1], values[1][where[0], item, first]
+        rows.append((kind, chain.chain_id, store_id, codes[item], day_of[first], day_of[last], *prices, error))
+    return rows
+
+# %% ../../nbs/lib/06_sample.prices.ipynb #2fea62d6
 def _shortage_events(missing: np.ndarray, chain: Chain, stores: pd.DataFrame, codes: np.ndarray, day_of: list) -> list:
     "Write down the shortages: each run of missing days is one."
     rows = []
@@ -236,41 +300,49 @@ def _shortage_events(missing: np.ndarray, chain: Chain, stores: pd.DataFrame, co
         for item in np.flatnonzero(missing[store].any(axis=1)):
             run = np.flatnonzero(missing[store, item])
             first, last = day_of[run[0]], day_of[run[-1]]
-            rows.append(("shortage", chain.chain_id, store_id, codes[item], first, last, None, None))
+            rows.append(("shortage", chain.chain_id, store_id, codes[item], first, last, None, None, None))
     return rows
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #7af3c857
-def _plant_errors(published: np.ndarray, calm: np.ndarray, weighed: np.ndarray, rng: np.random.Generator) -> list:
-    "Put gross errors into `published`, in place, where nothing else happens; return (store, item, day)."
-    stores, items, days = published.shape
-    places = np.argwhere(calm)
-    wanted = max(1, round(stores * items * days * 0.0004)) if days > 2 else 0
-    chosen = places[rng.choice(len(places), size=min(wanted, len(places)), replace=False)] if len(places) else []
-    for store, item, day in chosen:
-        published[store, item, day] = _wrong_price(published[store, item, day], weighed[item], rng)
-    return [tuple(map(int, place)) for place in chosen]
+# %% ../../nbs/lib/06_sample.prices.ipynb #7dc78f4b
+def _calm_days(shelf: np.ndarray, available: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    "Count for each day how many days on end, from it on, a whole file says the same price as the day before."
+    same = (shelf[..., 1:] == shelf[..., :-1]) & available[..., 1:] & available[..., :-1] & ~lost[:, None, 1:]
+    calm = np.zeros(shelf.shape, np.int16)
+    for day in range(shelf.shape[2] - 1, 0, -1):
+        after = calm[..., day + 1] if day + 1 < shelf.shape[2] else 0
+        calm[..., day] = np.where(same[..., day - 1], after + 1, 0)
+    return calm
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #cd6b496b
-def _calm(shelf: np.ndarray, available: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    "Say where an error can be planted: an inner day, nothing changes around it, its file is whole."
-    calm = np.zeros(shelf.shape, bool)
-    same = (shelf[..., 1:] == shelf[..., :-1]) & available[..., 1:] & available[..., :-1]
-    calm[..., 1:-1] = same[..., 1:] & same[..., :-1]
-    spoiled = lost.copy()
-    spoiled[:, :-1] |= lost[:, 1:]
-    return calm & ~spoiled[:, None, :]
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #1acde9f7
+def _plant_errors(
+    published: np.ndarray, calm: np.ndarray, items: pd.DataFrame, rng: np.random.Generator
+) -> list[tuple[int, int, int, int, str]]:
+    "Put gross errors into `published`, in place, where nothing else happens; return (store, item, first day, last day, error)."
+    wanted = max(1, round(published.size * 0.0004)) if published.shape[2] > 2 else 0
+    places, facts, planted = np.argwhere(calm >= 2), items.to_dict("records"), []
+    free = np.ones(published.shape, bool)
+    for store, item, first in places[rng.permutation(len(places))[: 2 * wanted]]:
+        long = 1 if rng.random() < 0.65 else int(rng.integers(2, 6))
+        long = min(long, int(calm[store, item, first]) - 1)
+        if len(planted) == wanted or not free[store, item, first - 1 : first + long + 1].all():
+            continue
+        free[store, item, first - 1 : first + long + 1] = False
+        kind, wrong = _wrong_price(published[store, item, first], facts[item], rng)
+        published[store, item, first : first + long] = wrong
+        planted.append((int(store), int(item), int(first), int(first) + long - 1, kind))
+    return planted
+
+# %% ../../nbs/lib/06_sample.prices.ipynb #ea4d057e
 def _slots(published: np.ndarray, available: np.ndarray, planted: list, rng: np.random.Generator) -> np.ndarray:
     "Draw which of the day's files tells of a change; errors and returning items are in the morning's full file."
     slot = rng.choice(3, size=published.shape, p=[0.5, 0.35, 0.15]).astype(np.int8)
     slot[..., 0] = 0
     slot[..., 1:][~(available[..., 1:] & available[..., :-1])] = 0
-    for store, item, day in planted:
-        slot[store, item, day : day + 2] = 0
+    for store, item, first, last, _ in planted:
+        slot[store, item, first : last + 2] = 0
     return slot
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #b341d131
+# %% ../../nbs/lib/06_sample.prices.ipynb #d04f0ca0
 def make_book(
     chain: Chain,  # one of CHAINS
     products: pd.DataFrame,  # from make_products
@@ -288,26 +360,29 @@ def make_book(
     stores = stores[stores["chain_id"].eq(chain.chain_id)].reset_index(drop=True)
     place = products.set_index("product_id").index.get_indexer(items["product_id"])
     steps, market = _steps(rng, len(items), days), _market_days(items, chain, start, days)
-    shelf = _shelves(chain, items, stores, factors[place], steps, market, rng)
+    shelf, ending = _shelves(chain, items, stores, factors[place], steps, market, rng)
+    dropped = _drops(np.random.default_rng([seed, 8, int(chain.chain_id[-3:])]), shelf, ending)
     missing = np.stack([_missing(rng, len(items), days) for _ in stores.index])
     published, codes = shelf.copy(), items["item_code"].to_numpy()
-    planted = _plant_errors(published, _calm(shelf, ~missing, lost), items["is_weighed"].to_numpy(), rng)
+    chance = np.random.default_rng([seed, 9, int(chain.chain_id[-3:])])
+    planted = _plant_errors(published, _calm_days(shelf, ~missing, lost), items, chance)
     events = _step_events(items, steps, shelf, chain, day_of)
     events += _shortage_events(missing, chain, stores, codes, day_of)
-    for store, item, day in planted:
-        values = shelf[store, item, day], published[store, item, day]
-        where = chain.chain_id, stores["store_id"].iloc[store], codes[item]
-        events.append(("gross_price_error", *where, day_of[day], day_of[day], *values))
+    where = chain, stores, codes, day_of
+    events += _span_events("price_drop", [(*drop, None) for drop in dropped], (shelf, shelf), *where)
+    events += _span_events(
+        "gross_price_error", [([error[0]], *error[1:]) for error in planted], (shelf, published), *where
+    )
     return Book(chain, stores, items, shelf, published, ~missing, _slots(published, ~missing, planted, rng), events)
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #29392197
+# %% ../../nbs/lib/06_sample.prices.ipynb #70ff0331
 MEANINGS = ("price", "n_for_price", "percent", "second_unit_price", "gift", "min_basket")
 PROMOTION_COLUMNS = (
     "chain_id store_id promotion_id item_codes meaning min_qty price_ils percent club_only starts_on ends_on "
     "description min_purchase_ils updated_on"
 ).split()
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #a5b59441
+# %% ../../nbs/lib/06_sample.prices.ipynb #e03f736f
 def _terms(meaning: str, price: float, name: str, rng: np.random.Generator) -> dict:
     "Draw a promotion's terms from the regular price of its first item."
     less = end_price(np.array([price * rng.uniform(0.65, 0.88)]), np.array([0]))[0]
@@ -330,7 +405,7 @@ def _terms(meaning: str, price: float, name: str, rng: np.random.Generator) -> d
         )
     return dict(min_qty=1, price_ils=less, description=f'{name} ב-{less:.2f} ש"ח')
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #6c9a9954
+# %% ../../nbs/lib/06_sample.prices.ipynb #843cc7ed
 def _deal(book: Book, day: int, first: date, rng: np.random.Generator) -> dict:
     "Draw one promotion that begins on `day`: sisters of one family, one meaning, one to three weeks."
     items = book.items
@@ -350,7 +425,7 @@ def _deal(book: Book, day: int, first: date, rng: np.random.Generator) -> dict:
     dates = dict(starts_on=since, ends_on=until, updated_on=since - timedelta(int(rng.integers(0, 3))))
     return dict(item_codes=codes, meaning=meaning, club_only=bool(rng.random() < 0.15)) | terms | dates
 
-# %% ../../nbs/lib/06_sample.prices.ipynb #28fdae17
+# %% ../../nbs/lib/06_sample.prices.ipynb #cdd3df2c
 def make_promotions(
     book: Book,  # a chain's books
     start: date,  # first day
