@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ITEMS', 'BENCHES', 'make_price_file', 'bench_ingest']
 
-# %% ../nbs/lib/91_bench.ipynb #5afaeef5
+# %% ../nbs/lib/91_bench.ipynb #8c0ffad4
 import json
 import os
 import platform
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,11 +29,11 @@ from .feeds.check import write_feed
 from .sample.layouts import LAYOUTS, fill_record, item_facts, price_record
 from .sample.products import CHAINS, make_items, make_products
 
-# %% ../nbs/lib/91_bench.ipynb #0f1d2f5b
+# %% ../nbs/lib/91_bench.ipynb #8b834b06
 ITEMS = 9_000  # distinct items, as in a large store
 _MOMENT = datetime(2026, 3, 1, 3, 41)
 
-
+# %% ../nbs/lib/91_bench.ipynb #aac5f2dc
 def make_price_file(
     path: str | Path,  # where to put it
     size_mb: float,  # how large, in millions of bytes
@@ -44,31 +45,25 @@ def make_price_file(
         LAYOUTS[choose(layout, LAYOUTS, "layout")],
         next((c for c in CHAINS if layout in (c.layout, c.layout_before)), CHAINS[0]),
     )
-    records = [(code, text) for code, text in _records(form, chain.chain_id, seed)]
+    records = list(_records(form, chain.chain_id, seed))
     head = form.head.format(chain=chain.chain_id, sub=chain.sub_chain_id, store="001", check="1").replace(
         "\n", form.newline
     )
-    pad, written, number = form.indent * form.depth, 0, 0
+    pad, written, codec = form.indent * form.depth, 0, form.encoding.removesuffix("-sig")
     with open(path, "wb") as file:
         written += file.write((head + f"{pad}<{form.price_list}>{form.newline}").encode(form.encoding))
-        while written < size_mb * 1e6:
-            for code, text in records:
-                written += file.write(
-                    text.replace(
-                        f">{code}<", f">{code}{number // ITEMS:03d}<" if number >= ITEMS else f">{code}<", 1
-                    ).encode(form.encoding.removesuffix("-sig"), "replace")
-                )
-                number += 1
-                if written >= size_mb * 1e6:
-                    break
-        file.write(
-            (f"{pad}</{form.price_list}>{form.newline}" + form.foot.replace("\n", form.newline)).encode(
-                form.encoding.removesuffix("-sig")
+        for number in count():
+            code, text = records[number % len(records)]
+            turn = number // len(records)
+            written += file.write(
+                (text.replace(f">{code}<", f">{code}{turn:03d}<", 1) if turn else text).encode(codec, "replace")
             )
-        )
-    return number
+            if written >= size_mb * 1e6:
+                break
+        file.write((f"{pad}</{form.price_list}>{form.newline}" + form.foot.replace("\n", form.newline)).encode(codec))
+    return number + 1
 
-# %% ../nbs/lib/91_bench.ipynb #2d7552df
+# %% ../nbs/lib/91_bench.ipynb #e326e987
 def _records(form, chain_id: str, seed: int) -> Iterator[tuple[str, str]]:
     "Write a chain's items as records: item code, XML."
     products = make_products(2 * ITEMS, seed)
@@ -76,7 +71,15 @@ def _records(form, chain_id: str, seed: int) -> Iterator[tuple[str, str]]:
     items = (
         items[items["chain_id"] == chain_id].drop_duplicates("item_code").merge(products, on="product_id").head(ITEMS)
     )
-    for place, item in enumerate(items.to_dict("records")):
+    listed = items.to_dict("records")
+    for place in range(ITEMS):
+        item = dict(listed[place % len(listed)])
+        if place >= len(listed):  # the market is small: the rest are further varieties of the same goods
+            variety = place // len(listed) + 1
+            item["item_name"], item["item_code"] = (
+                f"{item['item_name'][:16]} {variety}",
+                f"{item['item_code']}{variety:02d}",
+            )
         text = price_record(item_facts(item, place, form), form)
         price = round(item["base_ils"], 1)
         yield (
@@ -84,7 +87,7 @@ def _records(form, chain_id: str, seed: int) -> Iterator[tuple[str, str]]:
             fill_record(text, _MOMENT.strftime(form.when), price, item["quantity"], form, "2026-02-28T20:11:00.000"),
         )
 
-# %% ../nbs/lib/91_bench.ipynb #835b3a7b
+# %% ../nbs/lib/91_bench.ipynb #c73e0ac6
 def _read(path: str, out: str) -> None:
     "Read the bytes and nothing else."
     with open(path, "rb", buffering=0) as file:
@@ -100,7 +103,7 @@ def _expat(path: str, out: str) -> None:
     with open(path, "rb", buffering=0) as file:
         parser.ParseFile(file)
 
-
+# %% ../nbs/lib/91_bench.ipynb #45cb0499
 def _lxml(path: str, out: str) -> None:
     "Parse with lxml.iterparse, write text columns to Parquet."
     from lxml import etree
@@ -117,7 +120,7 @@ def _lxml(path: str, out: str) -> None:
     writer = _write_texts(writer, records, out)
     writer.close()
 
-
+# %% ../nbs/lib/91_bench.ipynb #3b844cd0
 def _write_texts(writer, records: list[dict], out: str):
     "Write records as text columns."
     schema = writer.schema if writer else pa.schema([(name, pa.string()) for name in records[0]])
@@ -133,7 +136,7 @@ def _ours(path: str, out: str) -> None:
 
 _WAYS: dict[str, Callable[[str, str], None]] = {"read": _read, "expat": _expat, "lxml": _lxml, "ours": _ours}
 
-# %% ../nbs/lib/91_bench.ipynb #d2aa2770
+# %% ../nbs/lib/91_bench.ipynb #7daa7337
 def _measure(way: str, path: str, small: str) -> None:
     "Measure one way; run in a process of its own, which prints a line of JSON."
     if hasattr(os, "sched_setaffinity"):
@@ -146,7 +149,7 @@ def _measure(way: str, path: str, small: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1 << 20)
     print(json.dumps(seconds | {"peak_rss_mb": peak}))
 
-
+# %% ../nbs/lib/91_bench.ipynb #45a3e906
 def _run(call: str) -> dict:
     "Run a line of Python in a fresh process and read what it prints."
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
@@ -159,7 +162,7 @@ def _run(call: str) -> dict:
         )
     return json.loads(done.stdout.splitlines()[-1])
 
-# %% ../nbs/lib/91_bench.ipynb #f794c6b5
+# %% ../nbs/lib/91_bench.ipynb #a74fb9b7
 def _machine() -> dict:
     "Describe the machine."
     cpu = platform.processor() or platform.machine()
@@ -185,7 +188,7 @@ def _files(size_mb: float, layout: str) -> Iterator[tuple[str, str, int]]:
         make_price_file(small, 3, layout)
         yield path, small, make_price_file(path, size_mb, layout)
 
-# %% ../nbs/lib/91_bench.ipynb #17e17fc3
+# %% ../nbs/lib/91_bench.ipynb #34debfaf
 def _read_many(folder: str, workers: int) -> None:
     "Read a folder's files with some workers; run in a process of its own, which prints a line of JSON."
     from concurrent.futures import ProcessPoolExecutor
@@ -199,7 +202,7 @@ def _read_many(folder: str, workers: int) -> None:
         list(pool.map(write_feed, paths[1:], [f"{out}/{n}" for n in range(len(paths) - 1)]))
         print(json.dumps({"wall_s": time.perf_counter() - clock}))
 
-
+# %% ../nbs/lib/91_bench.ipynb #938b360f
 def _speedup(size_mb: float, layout: str, workers: int, rounds: int) -> float:
     "Measure how much faster some workers read several files than one."
     files = 4 * workers
@@ -217,11 +220,11 @@ def _speedup(size_mb: float, layout: str, workers: int, rounds: int) -> float:
         ]
     return statistics.median(one / many for one, many in walls)
 
-# %% ../nbs/lib/91_bench.ipynb #7266dc76
+# %% ../nbs/lib/91_bench.ipynb #e4c9f9be
 def bench_ingest(
     size_mb: float = 200,  # size of the price file, in millions of bytes
     workers: int = 2,  # processes to compare with one
-    rounds: int = 3,  # rounds of which the median counts
+    rounds: int = 5,  # rounds of which the median counts
     layout: str = "cerberus",  # a key of grocery.sample.layouts.LAYOUTS
 ) -> dict:  # bench, machine, params, metrics
     "Measure how fast a price file becomes typed tables, beside expat and lxml."
@@ -256,9 +259,9 @@ def bench_ingest(
         "metrics": {k: _round(v) for k, v in metrics.items()},
     }
 
-
+# %% ../nbs/lib/91_bench.ipynb #68f15cab
 def _round(value: float | list[float]) -> float | list[float]:
     return [round(v, 3) for v in value] if isinstance(value, list) else round(value, 3)
 
-# %% ../nbs/lib/91_bench.ipynb #77195ec4
+# %% ../nbs/lib/91_bench.ipynb #d6a6daf4
 BENCHES: dict[str, Callable[..., dict]] = {"ingest": bench_ingest}

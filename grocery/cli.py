@@ -362,13 +362,13 @@ def run(
     print(result.report)
     _exit_for(result.loss_share)
 
-# %% ../nbs/lib/95_cli.ipynb #23c64772
+# %% ../nbs/lib/95_cli.ipynb #6f285009
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="ingest: a price file into typed tables, beside expat and lxml.")],
     size_mb: Annotated[float, typer.Option(min=1, max=4000, help="Millions of bytes.")] = 200,
     workers: Annotated[int, typer.Option(min=2, max=64, help="Processes to compare with one.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds of which the median counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds of which the median counts.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print bench, machine, params and metrics as JSON.")] = False,
 ) -> None:
     "Measure speed and memory against a named baseline, in the same minute on the same core."

@@ -113,7 +113,7 @@ def _number(text: str) -> float:
     value = float(head + dot + tail.replace(".", ""))
     return value if value < 1e9 else 0.0
 
-# %% ../nbs/lib/02_units.ipynb #94eabcc2
+# %% ../nbs/lib/02_units.ipynb #ce87aa79
 _NOT_IN_NAMES = ("שקיל", "ליקר", "ייןא", "גרהד")
 _MEASURES = {word: meaning for word, meaning in _UNITS.items() if meaning[0] != "piece" and word not in _NOT_IN_NAMES}
 _WORD = "|".join(sorted(_MEASURES, key=len, reverse=True))
@@ -131,6 +131,7 @@ _PACK = re.compile(r"(?<![א-ת])ב?((?:זוג|צמד|תריסר)(?![א-ת])|(?:
 _SHADES = re.compile(
     r"שפתון|עפרון|קונסילר|מסקרה|אינק|מייקאפ|מייק אפ|סומק|צללית|פודרה|אייליינר|(?<![א-ת])(?:לק|צבע|גלוס)(?![א-ת])"
 )
+_DIGIT = re.compile(r"\d")
 _NAME_DROP = str.maketrans("", "", _QUOTES + "\u200e\u200f")
 
 # %% ../nbs/lib/02_units.ipynb #db336b26
@@ -150,12 +151,12 @@ def _named_measure(text: str, found: re.Match) -> tuple[float, str, bool]:
         value *= n
     return round(value, 3), unit, bool(packs)
 
-# %% ../nbs/lib/02_units.ipynb #fbd263ec
+# %% ../nbs/lib/02_units.ipynb #a68192d7
 @lru_cache(maxsize=65536)
 def _parse_name(name: str | None) -> tuple[float | None, str | None, bool]:
     "What a name tells: quantity, unit, and whether a pack was multiplied."
     text = (name or "").lower().translate(_NAME_DROP)
-    if not any(c.isdigit() for c in text):
+    if not _DIGIT.search(text):
         return None, None, False
     value, unit, is_pack = max(
         (_named_measure(text, found) for found in _NAME.finditer(text)), default=(0.0, None, False)

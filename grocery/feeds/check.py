@@ -41,11 +41,11 @@ class _Memory:
     def close(self) -> dict[str, pa.Table]:
         return {name: pa.concat_tables(parts) for name, parts in self.tables.items()}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #d01298fc
+# %% ../../nbs/lib/17_feeds.check.ipynb #4190963a
 ROW_GROUP = 1 << 15
 _AS_VALUES = ("item_code", "gtin")  # columns in which hardly anything comes twice: a dictionary would be wasted on them
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #0aa72a7a
 class _Folder(_Memory):
     "Rows in Parquet files, one for each table that has any."
 
@@ -69,6 +69,7 @@ class _Folder(_Memory):
                 use_dictionary=dictionary,
                 write_statistics=False,
                 store_decimal_as_integer=True,
+                compression="none",
             )
         self.writers[name].write_table(pa.concat_tables(parts), ROW_GROUP)
 
@@ -86,7 +87,7 @@ class _Folder(_Memory):
             writer.close()
         return {}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #92a54f32
+# %% ../../nbs/lib/17_feeds.check.ipynb #997324c7
 def _kind(found: str, name: FeedName, header: dict) -> str:
     "Join what the content says (prices, promotions, stores) and what the name says (full or update)."
     named = name.kind or ""
@@ -100,7 +101,7 @@ def _from_name(name: FeedName) -> dict[str, str]:
     words = {"chainid": name.chain_id, "subchainid": name.sub_chain_id, "storeid": name.store_id}
     return {k: v for k, v in words.items() if v}
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #68c00cd0
 def _describe(data: bytes) -> str:
     "Say what bytes that are no feed look like."
     signs = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF"}
@@ -113,7 +114,7 @@ def _describe(data: bytes) -> str:
         else "no prices, promotions or stores in it"
     )
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #7cc569ae
+# %% ../../nbs/lib/17_feeds.check.ipynb #9587f06e
 @dataclass
 class _Bytes:
     "A file's bytes, which can be read from the beginning as often as needed."
@@ -137,7 +138,7 @@ class _Bytes:
         if not self.sha256:
             self.sha256, self.size = digest.hexdigest(), size
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #fefc4a28
 @dataclass
 class _Reading:
     "What a reading found beside the rows."
@@ -150,7 +151,7 @@ class _Reading:
     declared_count: int | None = None
     rows_in: int = 0
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #de87aac8
+# %% ../../nbs/lib/17_feeds.check.ipynb #9cd31868
 def _pieces(data: _Bytes, reading: _Reading, base: dict[str, str]) -> Iterator[Piece]:
     "Read a file; `base` is what is known of its place beside what it says itself."
     chunks, said = data.chunks(), reading.said
@@ -173,12 +174,12 @@ def _pieces(data: _Bytes, reading: _Reading, base: dict[str, str]) -> Iterator[P
     reading.kind, reading.layout, reading.header = document.kind, document.layout, document.around.header
     reading.declared_count, reading.rows_in = document.around.declared_count, document.found
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #6794c25f
 def _behind(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield head
     yield from rest
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #82a784db
 def _table_pieces(data: _Bytes, reading: _Reading) -> list[Piece] | None:
     "Read a table under a mapping; None if no mapping fits. A table is held in memory."
     for _ in data.chunks():
@@ -193,7 +194,7 @@ def _table_pieces(data: _Bytes, reading: _Reading) -> list[Piece] | None:
     broken = [{"row": bad.row, "reason": "malformed_row", "detail": bad.why, "raw": bad.raw} for bad in rows.malformed]
     return [Piece({}, rows.rows, rows.records, broken)]
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #99437823
+# %% ../../nbs/lib/17_feeds.check.ipynb #c2294ae5
 _PLACE = {"Price": ("chainid", "storeid"), "Promo": ("chainid", "storeid"), "Stores": ("chainid",)}
 
 
@@ -206,7 +207,7 @@ def _check_place(piece: Piece, kind: str) -> None:
     if (piece.records or piece.scanned) and not all(own.get(name) for name in _PLACE.get(kind, ())):
         raise _Nowhere
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #19ae595d
 def _find_place(data: _Bytes, named: dict[str, str]) -> dict[str, str]:
     "Gather what a whole file says of its place."
     reading = _Reading()
@@ -214,7 +215,7 @@ def _find_place(data: _Bytes, named: dict[str, str]) -> dict[str, str]:
         pass
     return named | {k: v for k, v in reading.header.items() if v and k in ("chainid", "subchainid", "storeid")}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #038d5082
+# %% ../../nbs/lib/17_feeds.check.ipynb #7d804df0
 @dataclass
 class _Sum:
     "The ledger while it is added up."
@@ -237,7 +238,7 @@ class _Sum:
                 sink.add(name, table)
         self.places.update(cleaned.places)
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #905cb9c9
+# %% ../../nbs/lib/17_feeds.check.ipynb #ddc5e9c1
 def _clean(
     data: _Bytes, base: dict, sink: _Memory, verdict=None, is_checked: bool = True
 ) -> tuple[_Reading, _Sum, object]:
@@ -256,7 +257,7 @@ def _clean(
             total.places.update((row["chain_id"], row["sub_chain_id"], None) for row in table.to_pylist())
     return reading, total, cleaner
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #405cc293
 class _NoCleaner:
     "Stands where there is nothing to clean."
 
@@ -265,7 +266,7 @@ class _NoCleaner:
     def clean(self, piece: Piece) -> Cleaned:
         return Cleaned()
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #be75e62e
+# %% ../../nbs/lib/17_feeds.check.ipynb #b88e2edf
 def _read(data: _Bytes, sink: _Memory) -> tuple[dict, dict[str, pa.Table]]:
     "Read a file to its ledger and its tables."
     base = _from_name(parse_name(data.name))
@@ -281,7 +282,7 @@ def _read(data: _Bytes, sink: _Memory) -> tuple[dict, dict[str, pa.Table]]:
         reading, total, cleaner = _clean(data, base, sink, verdict, is_checked=False)
     return _ledger(data, reading, total, cleaner, base), sink.close()
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #3b790e4b
+# %% ../../nbs/lib/17_feeds.check.ipynb #bbd53496
 def _only(values: Iterable) -> str | None:
     "Return the one value there is."
     values = set(values)
@@ -295,7 +296,7 @@ def _by_store(places: Counter) -> dict[tuple, int]:
         stores[chain, store] += rows
     return {key: rows for key, rows in stores.items() if rows}
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #5f28c411
 def _ledger(data: _Bytes, reading: _Reading, total: _Sum, cleaner, base: dict) -> dict:
     "Add up what came in and what became of it."
     kind, said = _kind(reading.kind, reading.name, reading.header), reading.said
@@ -332,7 +333,7 @@ def _ledger(data: _Bytes, reading: _Reading, total: _Sum, cleaner, base: dict) -
         else [],
     }
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #0e3644d9
+# %% ../../nbs/lib/17_feeds.check.ipynb #745ee5a2
 @dataclass
 class Feed:
     "One feed file, read."
@@ -346,7 +347,7 @@ class Feed:
         "Tell whether the bytes were a feed at all."
         return self.ledger["kind"] != "unknown"
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #632e4bb9
 def read_feed(
     data: bytes,  # the file as it came
     file_name: str,  # its name, with or without folders
@@ -359,7 +360,7 @@ def read_feed(
         tables["items"] = keep_last(tables["items"], TABLES["items"].key)
     return Feed(ledger | {"file": str(file_name)}, tables, rejects)
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #e2c061e5
+# %% ../../nbs/lib/17_feeds.check.ipynb #ce3e2809
 def _open(path: str | Path) -> Callable[[], Iterator[bytes]]:
     "Make a function that reads a file's chunks; raise SourceError if there is no such file."
 
@@ -375,14 +376,14 @@ def _open(path: str | Path) -> Callable[[], Iterator[bytes]]:
 
     return chunks
 
-
+# %% ../../nbs/lib/17_feeds.check.ipynb #927346e2
 class _Nothing(_Memory):
     "Keeps no rows."
 
     def add(self, name: str, table: pa.Table) -> None:
         pass
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #1d758830
+# %% ../../nbs/lib/17_feeds.check.ipynb #2cd3ef2c
 def write_feed(
     path: str | Path,  # a feed file
     folder: str
@@ -399,12 +400,12 @@ def write_feed(
         os.replace(f"{items}.new", items)
     return ledger | {"file": str(path)}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #18332432
+# %% ../../nbs/lib/17_feeds.check.ipynb #2b21601d
 SHOWN = (
     "file sha256 chain_id sub_chain_id store_id kind published_at layout compression encoding declared_count rows_in accepted rejected duplicates complete problems"
 ).split()
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #d7f320de
+# %% ../../nbs/lib/17_feeds.check.ipynb #0cf83644
 def make_file_id(
     sha256: str,  # of the file's bytes
     file_name: str,  # with or without folders
@@ -413,7 +414,7 @@ def make_file_id(
     moment = parse_name(Path(file_name).name).published_at
     return f"{sha256}-{moment:%Y%m%d%H%M%S}" if moment else sha256
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #29fba9a1
+# %% ../../nbs/lib/17_feeds.check.ipynb #6e83dbe9
 def check_file(
     path: str | Path,  # a feed file
     mapping: str | None = None,  # a named column mapping, for tables

@@ -111,7 +111,7 @@ def _descend(node, terms: dict, fields: dict, items: list, is_record: bool = Fal
         if len(child):
             _descend(child, terms | own_terms if in_group else terms, fields, items)
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #7595ad16
+# %% ../../nbs/lib/14_feeds.parse.ipynb #7b861620
 MAX_DEPTH = 10_000
 _ENTITIES = {"&quot;": '"', "&apos;": "'"}
 
@@ -119,7 +119,7 @@ _ENTITIES = {"&quot;": '"', "&apos;": "'"}
 class _Refused(Exception):
     "The text asks for more than a feed can need."
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #0debaab6
 @dataclass
 class _Around:
     "The elements that are open, and the fields seen on the way."
@@ -169,7 +169,7 @@ class _Around:
         "The fields on the elements that are open now; the inner ones win."
         return {name: text for _, fields, _ in self.open for name, text in fields.items()}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #fa970231
+# %% ../../nbs/lib/14_feeds.parse.ipynb #41ab5b16
 _BARE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#(?:9|10|13|3[2-9]|[4-9]\d|\d{3,6})|#x(?:[9aAdD]|[2-9a-fA-F][0-9a-fA-F]{1,4}));)"
 )
@@ -181,7 +181,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _PREFIX = re.compile(rb"</?([A-Za-z_][\w.-]*):")
 RAW = 20_000  # characters kept of a record that is set aside
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #4afabf96
+# %% ../../nbs/lib/14_feeds.parse.ipynb #48ab4b84
 def _mend(data: bytes) -> bytes:
     "Escape ampersands and angle brackets that stand for themselves; put blanks for control characters."
     return _STRAY.sub("&lt;", _BARE.sub("&amp;", _CONTROL.sub(" ", data.decode("utf-8", "replace")))).encode("utf-8")
@@ -195,7 +195,7 @@ def _unwrap(data: bytes) -> bytes:
         else data
     )
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #03a668eb
 def _elements(data: bytes, count: int) -> list | None:
     "Parse so many records; None unless exactly these come out."
     from lxml import etree
@@ -212,7 +212,7 @@ def _elements(data: bytes, count: int) -> list | None:
         return None
     return list(root) if len(root) == count else None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #b85be8c8
+# %% ../../nbs/lib/14_feeds.parse.ipynb #9d5ee568
 @dataclass
 class Piece:
     "Some of a file's records that stand in one place of it."
@@ -229,7 +229,7 @@ class Piece:
 def _break(piece: Piece, row: int, raw: bytes, reason: str = "malformed_row", detail: str = "") -> None:
     piece.broken.append({"row": row, "reason": reason, "detail": detail, "raw": raw.decode("utf-8", "replace")[:RAW]})
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #c4abf44c
+# %% ../../nbs/lib/14_feeds.parse.ipynb #83ce09c2
 def _parse_records(piece: Piece, kind: str, rows: list[int], texts: list[bytes], said: Said) -> None:
     "Parse records into a piece: all at once, mended, or each for itself."
     read = _promotion if kind == "Promo" else _flat
@@ -250,7 +250,7 @@ def _parse_records(piece: Piece, kind: str, rows: list[int], texts: list[bytes],
             piece.rows.append(row)
             piece.records.append(read(element[0]))
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #6438e782
+# %% ../../nbs/lib/14_feeds.parse.ipynb #0811aca2
 def flat_record(
     data: bytes,  # a whole record that holds fields only
 ) -> dict[str, str]:  # field in lower case -> text; empty if it cannot be read
@@ -258,14 +258,14 @@ def flat_record(
     element = _elements(data, 1) or _elements(_mend(data), 1)
     return _flat(element[0]) if element else {}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #b32aa1b9
+# %% ../../nbs/lib/14_feeds.parse.ipynb #0a2508e0
 HEAD = 1 << 16  # bytes looked at to find where the records are; more, up to MAX_HEAD, if there is none in them
 MAX_HEAD = 32 << 20
 MAX_RECORD = 32 << 20
 GROUP = 1 << 19  # bytes of records parsed at a time
 SCAN_FROM = 1 << 20  # bytes of price records from which the fast scan is worth its start
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #5e1c3867
 class Document:
     "A feed file's text, read once from beginning to end."
 
@@ -320,7 +320,7 @@ class Document:
         "The path of a record, as in `Root/Items/Item`; the first tag if there is no record."
         return "/".join(self.path) or (self.first_tag[0] if self.first_tag else "").rpartition(":")[2].lower()
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #31e9e381
+# %% ../../nbs/lib/14_feeds.parse.ipynb #d54ceaa6
 def _spans(document: Document) -> Iterator[bytes]:
     "Cut the text into spans of whole records; what stands before, between and behind them is followed, what is left at the end stays waiting."
     opening = re.compile(rb"<" + re.escape(document.tag) + rb"(?=[\s/>])")
@@ -349,12 +349,12 @@ def _spans(document: Document) -> Iterator[bytes]:
         if not document._more():
             return
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #9e8d043c
 def _pass_by(document: Document, data: bytes) -> None:
     if data and not data.isspace():
         document.around.pass_by(_unwrap(data).decode("utf-8", "replace"))
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #fe3c854a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #fec7a2a7
 def _split(document: Document, span: bytes) -> Iterator[Piece]:
     "Find the records of a span and parse them, group by group."
     if b"<!" in span:
@@ -394,13 +394,13 @@ def _split(document: Document, span: bytes) -> Iterator[Piece]:
     document.waiting = (span[opened:] if opened >= 0 else span[done:]) + document.waiting
     yield _finish(document, piece, rows, texts)
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #4cbcc1c2
 def _finish(document: Document, piece: Piece, rows: list[int], texts: list[bytes]) -> Piece:
     if texts:
         _parse_records(piece, document.kind, rows, texts, document.said)
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #99665255
+# %% ../../nbs/lib/14_feeds.parse.ipynb #8b684c87
 def _scan(document: Document, span: bytes) -> Piece | None:
     "Read a span by the fast scan; None if it cannot be read so."
     if document.scanner is None:
@@ -419,7 +419,7 @@ def _scan(document: Document, span: bytes) -> Piece | None:
     document.found += scanned.total
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #c773d7d8
+# %% ../../nbs/lib/14_feeds.parse.ipynb #7cc0eb18
 def _end(document: Document) -> Piece:
     "Account for what is left behind the last whole record: rows that opened and never closed."
     piece, said = Piece(document.here), document.said
@@ -439,7 +439,7 @@ def _end(document: Document) -> Piece:
         document.around.pass_by("".join(m[0] for m in _TAG.finditer(rest[opened[-1] :].decode("utf-8", "replace"))))
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #3ea308fa
+# %% ../../nbs/lib/14_feeds.parse.ipynb #b4fa13ce
 def _count_unknown(document: Document) -> Piece:
     "Say so when a list holds elements in which no record was recognised."
     from lxml import etree
@@ -459,7 +459,7 @@ def _count_unknown(document: Document) -> Piece:
         )
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #918b527a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #2993a192
 def parse(
     document: Document,  # a file's text
 ) -> Iterator[Piece]:  # pieces in the order of the file; never raises for bad text
@@ -484,7 +484,7 @@ def parse(
         said.complete &= declared < document.found
         said.note(f"{declared} records declared, {document.found} found")
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #7ede6d7e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #0dd103ac
 @dataclass
 class Parsed:
     "The records of one feed file, in the file's own words (field names in lower case), and what was wrong."
@@ -498,7 +498,7 @@ class Parsed:
     complete: bool  # False if the text ends before its last tag or holds fewer records than declared
     problems: list[str]
 
-
+# %% ../../nbs/lib/14_feeds.parse.ipynb #fd77d1e2
 def parse_xml(
     text: str,  # a feed file's text
 ) -> Parsed:  # never raises for bad text

@@ -50,7 +50,7 @@ class Said:
         if problem not in self.problems:
             self.problems.append(problem)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #f2b86072
+# %% ../../nbs/lib/12_feeds.read.ipynb #fdc04d38
 class _Tap:
     "Chunks of bytes, asked for as needed."
 
@@ -77,7 +77,7 @@ class _Tap:
         while data := self.take():
             yield data
 
-
+# %% ../../nbs/lib/12_feeds.read.ipynb #41f04cdd
 class _Refused(Exception):
     "The packed data asks for more than a feed can need."
 
@@ -86,7 +86,7 @@ def _check_size(size: int, packed: int) -> None:
     if size > min(MAX_BYTES, max(FREE_BYTES, packed * MAX_RATIO)):
         raise _Refused(f"unpacks to more than {size - 1:,} bytes")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #124f16ed
+# %% ../../nbs/lib/12_feeds.read.ipynb #976c92d3
 def _gzip_header(data: bytes) -> int:  # length of a gzip member's header; RFC 1952, section 2.3
     "Find where the packed bytes of a gzip member begin."
     flags, at = data[3], 10
@@ -97,7 +97,7 @@ def _gzip_header(data: bytes) -> int:  # length of a gzip member's header; RFC 1
             at = data.index(b"\0", at) + 1
     return at + (2 if flags & 2 else 0)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #504f4e95
+# %% ../../nbs/lib/12_feeds.read.ipynb #79ddcf43
 def _inflate(tap: _Tap, check: list[int]) -> Iterator[bytes]:
     "Inflate raw deflated bytes; `check` gathers the checksum and the size. Raises zlib.error or EOFError after giving what there was."
     stream, ready, size = zlib.decompressobj(-15), [], 0
@@ -118,7 +118,7 @@ def _inflate(tap: _Tap, check: list[int]) -> Iterator[bytes]:
             yield b"".join(ready)
     tap.back(stream.unused_data)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #b518f6e2
+# %% ../../nbs/lib/12_feeds.read.ipynb #1ce14214
 def _gunzip(tap: _Tap, said: Said) -> Iterator[bytes]:
     "Unpack every member of a gzip."
     while tap.look(2) == b"\x1f\x8b":
@@ -140,7 +140,7 @@ def _gunzip(tap: _Tap, said: Said) -> Iterator[bytes]:
     if tap.look(1):
         said.note("other bytes follow the packed data")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #af5a07f4
+# %% ../../nbs/lib/12_feeds.read.ipynb #ac3cec99
 _BAD_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -153,7 +153,7 @@ _BAD_ZIP = (
     RuntimeError,
 )
 
-
+# %% ../../nbs/lib/12_feeds.read.ipynb #b1021d2e
 def _unzip(tap: _Tap, said: Said) -> Iterator[bytes]:
     "Unpack the first member that is not a folder."
     data = b"".join(_bounded(tap.rest()))
@@ -176,7 +176,7 @@ def _unzip(tap: _Tap, said: Said) -> Iterator[bytes]:
         said.lost(f"the zip is damaged ({str(error)[:200]}); what its first header leads to was read")
         yield from _skip(_unzip_by_header(data), given)
 
-
+# %% ../../nbs/lib/12_feeds.read.ipynb #60571c67
 def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
     total = 0
     for chunk in chunks:
@@ -185,7 +185,7 @@ def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
             raise _Refused(f"a zip of more than {MAX_ZIP_BYTES:,} bytes")
         yield chunk
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #1953a5c2
+# %% ../../nbs/lib/12_feeds.read.ipynb #745749b6
 def _unzip_by_header(data: bytes) -> Iterator[bytes]:
     "Read the first member of a zip without its directory."
     method, name_length, extra_length = struct.unpack_from("<8xH16xHH", data) if len(data) >= 30 else (None, 0, 0)
@@ -202,7 +202,7 @@ def _skip(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
         yield chunk[size:]
         size = max(size - len(chunk), 0)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #6598c0ec
+# %% ../../nbs/lib/12_feeds.read.ipynb #0ec562dd
 def unpack(
     chunks: Iterable[bytes],  # a file's bytes as they came
     said: Said,  # gets the compression and what was wrong
@@ -222,7 +222,7 @@ def unpack(
     except _Refused as error:
         said.lost(f"refused: {error}")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #0d7b7ef1
+# %% ../../nbs/lib/12_feeds.read.ipynb #fe2b9ef5
 _VALID_PAIR = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
 _ODD_UTF8 = "some bytes are not UTF-8; they were read as Windows-1255"
@@ -239,7 +239,7 @@ codecs.register_error("grocery.keep_value", _keep_value)
 def _decode_cp1255(data: bytes) -> str:
     return data.decode("cp1255", "grocery.keep_value")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #883aa299
+# %% ../../nbs/lib/12_feeds.read.ipynb #17a0d138
 def _read_as_cp1255(error: UnicodeDecodeError) -> tuple[str, int]:
     "Decode the bytes that are not UTF-8 as Windows-1255 and go on behind them."
     return _decode_cp1255(error.object[error.start : error.end]), error.end
@@ -247,10 +247,10 @@ def _read_as_cp1255(error: UnicodeDecodeError) -> tuple[str, int]:
 
 codecs.register_error("grocery.cp1255", _read_as_cp1255)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #c8d15cb6
+# %% ../../nbs/lib/12_feeds.read.ipynb #1e8241eb
 def is_utf8(
     data: bytes,  # any bytes
-) -> bool:
+) -> bool:  # True for no bytes, too
     "Tell whether bytes are UTF-8, many times faster than decoding them."
     ends = pa.py_buffer(struct.pack("<ii", 0, len(data)))
     try:
@@ -259,7 +259,7 @@ def is_utf8(
         return False
     return True
 
-
+# %% ../../nbs/lib/12_feeds.read.ipynb #30aed62d
 def _cut_character(data: bytes) -> int:
     "Count the bytes of a character that is cut off at the end."
     for back in range(1, min(4, len(data)) + 1):
@@ -269,7 +269,7 @@ def _cut_character(data: bytes) -> int:
             return 0
     return 0
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #5630c8b9
+# %% ../../nbs/lib/12_feeds.read.ipynb #52c4789a
 def decode(
     chunks: Iterable[bytes],  # unpacked
     said: Said,  # gets the encoding and what was odd
@@ -288,7 +288,7 @@ def decode(
         said.encoding = "utf-16-le" if zeros[0] > half else "utf-16-be" if zeros[1] > half else "utf-8"
     yield from _from_utf16(tap, said) if said.encoding.startswith("utf-16") else _from_bytes(tap, said, head)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #a9ad14dc
+# %% ../../nbs/lib/12_feeds.read.ipynb #9f9a87e6
 def _from_utf16(tap: _Tap, said: Said) -> Iterator[bytes]:
     "Decode UTF-16; halves of pairs are left out."
     left = b""
@@ -303,7 +303,7 @@ def _from_utf16(tap: _Tap, said: Said) -> Iterator[bytes]:
     if left:
         said.note("an odd number of bytes in UTF-16")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #445d1628
+# %% ../../nbs/lib/12_feeds.read.ipynb #36b2ccb7
 def _from_bytes(tap: _Tap, said: Said, head: bytes) -> Iterator[bytes]:
     "Decode UTF-8, Windows-1255, or UTF-8 with damaged bytes; the first chunk that is not UTF-8 decides which."
     left, seen_hebrew = b"", False
@@ -326,13 +326,13 @@ def _from_bytes(tap: _Tap, said: Said, head: bytes) -> Iterator[bytes]:
     if left:
         said.note("the last character is cut in half")
 
-
+# %% ../../nbs/lib/12_feeds.read.ipynb #57ee6a57
 def _in_chunks(tap: _Tap) -> Iterator[bytes]:
     "Gather small pieces: what is decided about an encoding is decided on much text."
     while tap.look(CHUNK // 4):
         yield tap.take()
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #13fc6e84
+# %% ../../nbs/lib/12_feeds.read.ipynb #3b36ea33
 def _is_cp1255(data: bytes) -> bool:
     "Decide between Windows-1255 and UTF-8 with damaged bytes."
     high = len(data.translate(None, bytes(range(128))))
@@ -346,7 +346,7 @@ def _call_it_cp1255(said: Said, head: bytes) -> None:
     if declared not in ("windows-1255", "cp1255"):
         said.note(f"declared as {declared}, but the bytes are windows-1255")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #ce2730d0
+# %% ../../nbs/lib/12_feeds.read.ipynb #0150911c
 def read_text(
     chunks: Iterable[bytes],  # a file's bytes as they came
     said: Said,  # gets compression, encoding and problems
