@@ -200,6 +200,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'grocery.feeds.clean._promotion_row': ( 'lib/feeds.clean.html#_promotion_row',
                                                                              'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._read_place': ('lib/feeds.clean.html#_read_place', 'grocery/feeds/clean.py'),
+                                     'grocery.feeds.clean._read_terms': ('lib/feeds.clean.html#_read_terms', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._record': ('lib/feeds.clean.html#_record', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._salt': ('lib/feeds.clean.html#_salt', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._split_date': ('lib/feeds.clean.html#_split_date', 'grocery/feeds/clean.py'),

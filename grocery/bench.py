@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ITEMS', 'BENCHES', 'make_price_file', 'measure_peak_mb', 'bench_ingest']
 
-# %% ../nbs/lib/91_bench.ipynb #8c0ffad4
+# %% ../nbs/lib/91_bench.ipynb #16307dd1
 import json
 import os
 import platform
@@ -26,14 +26,12 @@ import pyarrow.parquet as pq
 
 from .errors import GroceryError, choose
 from .feeds.check import write_feed
-from .sample.layouts import LAYOUTS, fill_record, item_facts, price_record
-from .sample.products import CHAINS, make_items, make_products
 
 # %% ../nbs/lib/91_bench.ipynb #8b834b06
 ITEMS = 9_000  # distinct items, as in a large store
 _MOMENT = datetime(2026, 3, 1, 3, 41)
 
-# %% ../nbs/lib/91_bench.ipynb #aac5f2dc
+# %% ../nbs/lib/91_bench.ipynb #d5a3249a
 def make_price_file(
     path: str | Path,  # where to put it
     size_mb: float,  # how large, in millions of bytes
@@ -41,6 +39,9 @@ def make_price_file(
     seed: int = 7,  # of the sample market
 ) -> int:  # records
     "Make a PriceFull of the sample market of any size."
+    from grocery.sample.layouts import LAYOUTS  # here, so that a process that only measures does not carry them
+    from grocery.sample.products import CHAINS
+
     form, chain = (
         LAYOUTS[choose(layout, LAYOUTS, "layout")],
         next((c for c in CHAINS if layout in (c.layout, c.layout_before)), CHAINS[0]),
@@ -63,9 +64,12 @@ def make_price_file(
         file.write((f"{pad}</{form.price_list}>{form.newline}" + form.foot.replace("\n", form.newline)).encode(codec))
     return number + 1
 
-# %% ../nbs/lib/91_bench.ipynb #e326e987
+# %% ../nbs/lib/91_bench.ipynb #b9087b28
 def _records(form, chain_id: str, seed: int) -> Iterator[tuple[str, str]]:
     "Write a chain's items as records: item code, XML."
+    from grocery.sample.layouts import fill_record, item_facts, price_record
+    from grocery.sample.products import make_items, make_products
+
     products = make_products(2 * ITEMS, seed)
     items = make_items(products, seed)
     items = (

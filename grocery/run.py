@@ -32,7 +32,7 @@ from .store.lake import open_lake
 from .tables import ISRAEL
 from .track import end_run, start_run
 
-# %% ../nbs/lib/90_run.ipynb #d9eee5d7
+# %% ../nbs/lib/90_run.ipynb #53e4e664
 @dataclass(frozen=True)
 class Step:
     "One pipeline of the job and the pipelines before it that matter to it."
@@ -45,6 +45,7 @@ class Step:
 _MODELS = ("32_train_similarity", "36_train_classifier", "42_baskets", "44_train_forecast")
 JOB = (
     Step("10_ingest"),
+    Step("25_quality", ("10_ingest",)),
     Step("32_train_similarity", ("10_ingest",)),
     Step("36_train_classifier", ("10_ingest",)),
     Step("42_baskets", ("10_ingest",), ("36_train_classifier",)),

@@ -49,12 +49,17 @@ def shelf_at(history, hour):
     return dict(zip(valid["item_code"], valid["price_ils"], strict=True))
 
 
+def join(*frames):
+    "Put frames under one another; empty ones do not decide types."
+    return pd.concat([f for f in frames if len(f)] or frames[:1])
+
+
 def tell(files, said, groups):
     history, marks, done = EMPTY, NO_MARKS, files.iloc[:0]
     for names in groups:
         new = files[files["file_id"].isin(names)]
         history, marks = extend_history(history, marks, done, new, said[said["file_id"].isin(names)])
-        done = pd.concat([done, new])
+        done = join(done, new)
     key = ["item_code", "valid_from"]
     return history.sort_values(key).reset_index(drop=True)[[*COLUMNS, "valid_from", "valid_to"]]
 
@@ -126,7 +131,7 @@ def test_many_stores_at_once_are_each_store_alone(markets, random):
         heard = said.merge(new[["store_id", "file_id"]])
         touched = history["store_id"].isin(new["store_id"])
         told, marks = extend_history(history[touched], marks, done, new, heard)
-        history, done = pd.concat([history[~touched], told]), pd.concat([done, new])
+        history, done = join(history[~touched], told), join(done, new)
     key = [*COLUMNS, "valid_from", "valid_to"]
     for n, (own_files, own_said) in enumerate(apart):
         together = history[history["store_id"] == f"{n:03}"].sort_values(["item_code", "valid_from"])[key]

@@ -331,6 +331,30 @@ def test_a_price_that_returns_in_the_very_same_bytes_returns(tmp_path):
     assert told["price_ils"].astype(float).tolist() == [5, 6, 5] and done.skipped == 1
 
 
+def test_a_file_of_many_row_groups_comes_back_whole(tmp_path):
+    "A large file is staged in several row groups, each with words of its own: of three stores in turn, some without a sub-chain or a name."
+    rows = []
+    for n in range(40_000):
+        sub = "" if n % 3 else f"<SubChainId>{1 + n // 20_000}</SubChainId>"
+        name = "" if n % 5 else f"<ItemName>מוצר {n}</ItemName>"
+        price = f"{1 + n % 977}.90"
+        rows.append(
+            f"<Item><StoreId>{1 + n // 15_000}</StoreId>{sub}<ItemCode>{10_000_000 + n}</ItemCode>{name}<ItemPrice>{price}</ItemPrice></Item>"
+        )
+    xml = f"<Root><ChainId>7290000000001</ChainId><Items>{''.join(rows)}</Items></Root>"
+    (tmp_path / "PriceFull7290000000001-000-202603010600.xml").write_text(xml, encoding="utf-8")
+    lines = "".join(PROMOTION_ITEM.format(10_000_000 + n) for n in range(40_000))
+    (tmp_path / "PromoFull7290000000001-001-202603010700.xml").write_text(PROMO.format(1, lines), encoding="utf-8")
+    done = ingest(tmp_path, open_lake(tmp_path / "lake"), workers=1)
+    assert (done.totals["poisoned"], done.totals["rejected"]) == (0, {})
+    assert (done.tables["prices"], done.tables["items"], done.tables["promotion_items"]) == (40_000, 40_000, 40_000)
+    query = "SELECT store_id, sub_chain_id, item_name, price_ils FROM prices_now ORDER BY item_code"
+    for n, row in enumerate(open_lake(tmp_path / "lake").sql(query).to_pylist()):
+        assert row["store_id"] == f"{1 + n // 15_000:03}" and f"{row['price_ils']:.2f}" == f"{1 + n % 977}.90"
+        assert row["item_name"] == (None if n % 5 else f"מוצר {n}")
+        assert row["sub_chain_id"] == (None if n % 3 else str(1 + n // 20_000))
+
+
 # --- what may happen to an ingest ----------------------------------------------------------------------------------------------------
 
 START = (
@@ -600,7 +624,10 @@ def test_a_lost_dask_worker_costs_only_its_own_file(dask, tmp_path):
     assert leftovers(tmp_path / "lake") == []
 
 
-def test_no_dask_scheduler_is_one_clear_line(tmp_path):
+def test_no_dask_scheduler_is_one_clear_line(tmp_path, monkeypatch):
+    import grocery.store.staging as staging
+
+    monkeypatch.setattr(staging, "PATIENCE", 1)
     paths = write_market(tmp_path / "feeds", days=1, stores=1)
     with pytest.raises(SourceError, match="no answer"):
         ingest(paths, open_lake(tmp_path / "lake"), dask="tcp://127.0.0.1:9")

@@ -41,8 +41,8 @@ class _Memory:
     def close(self) -> dict[str, pa.Table]:
         return {name: pa.concat_tables(parts) for name, parts in self.tables.items()}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #4190963a
-ROW_GROUP = 1 << 15
+# %% ../../nbs/lib/17_feeds.check.ipynb #67b11cf4
+ROW_GROUP = 1 << 14
 _AS_VALUES = ("item_code", "gtin")  # columns in which hardly anything comes twice: a dictionary would be wasted on them
 
 # %% ../../nbs/lib/17_feeds.check.ipynb #0aa72a7a

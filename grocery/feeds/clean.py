@@ -644,7 +644,7 @@ def _fill(name: str, columns: dict) -> pa.Table:
 # %% ../../nbs/lib/15_feeds.clean.ipynb #ffa12acd
 BUFFERED = 50_000  # rows held as Python objects before they become columns
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #4ed0fc34
+# %% ../../nbs/lib/15_feeds.clean.ipynb #e2d79a4f
 @dataclass
 class PromotionCleaner:
     "Turns the promotion records of one file into typed rows; tables `promotions` and `promotion_items`."
@@ -683,11 +683,13 @@ class PromotionCleaner:
         "Keep a promotion and its lines."
         self.latest = max(filter(None, (self.latest, dates["updated_at"])), default=None)
         lines = record["_items"] if "_items" in record else [record]
+        shared, theirs = _terms(record), [_terms(line) for line in lines]
         if key not in self.promotions:
-            self.promotions[key] = _promotion_row(key, sub_chain_id, record, lines) | dates
-        for line in lines:
+            self.promotions[key] = _promotion_row(key, sub_chain_id, record, lines, theirs) | dates
+        for line, own in zip(lines, theirs, strict=True):
             if code := get(line, "item_code"):
-                self.lines[(*key, get(line, "group_id") or "", code)] = _promotion_item_row(key, code, line, record)
+                row = _promotion_item_row(key, code, line, shared, own)
+                self.lines[(*key, row["group_id"], code)] = row
         if len(self.lines) > BUFFERED:
             self._write()
 
@@ -745,7 +747,7 @@ def _club(text: str | None) -> str | None:
     "Read club numbers; `0 - everyone` is 0."
     return ",".join(dict.fromkeys(re.findall(r"(?:^|,)\s*(\d+)", text or ""))) or None
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #365889eb
+# %% ../../nbs/lib/15_feeds.clean.ipynb #09c52035
 _TERMS = {
     "reward_type": str,
     "min_qty": _number,
@@ -753,18 +755,34 @@ _TERMS = {
     "discounted_price": parse_money,
     "discount_rate": _number,
 }
+_TERM_COLUMNS = [
+    TABLES["promotion_items"].schema.field(name if name != "discounted_price" else "discounted_price_ils").name
+    for name in _TERMS
+]
+_TERM_TAGS = dict(
+    zip(_TERMS, (tag for name in _TERMS for tag in FIELDS[name]), strict=True)
+)  # one spelling each, so that reading is a lookup
 
 
-def _terms(record: dict) -> dict:
-    "Read the terms that stand on a promotion or on its items."
-    found = {name: (read(text) if (text := get(record, name)) else None) for name, read in _TERMS.items()}
-    return {("discounted_price_ils" if k == "discounted_price" else k): v for k, v in found.items()}
+@lru_cache(maxsize=50_000)
+def _read_terms(*texts: str | None) -> tuple:
+    "Type the terms; the items of a promotion repeat one another, so they are remembered."
+    return tuple(
+        read(text.strip()) if text and text.strip() else None for read, text in zip(_TERMS.values(), texts, strict=True)
+    )
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #09e5fdc7
-def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: list[dict]) -> dict:
+
+def _terms(record: dict) -> tuple:
+    "Read the terms that stand on a promotion or on its items, in the order of _TERM_COLUMNS."
+    return _read_terms(*map(record.get, _TERM_TAGS.values()))
+
+# %% ../../nbs/lib/15_feeds.clean.ipynb #ed667566
+def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: list[dict], theirs: list[tuple]) -> dict:
     "Describe a promotion; terms that only its items carry, all alike, count as its own."
-    own, theirs = _terms(record), [_terms(line) for line in lines]
-    shared = {k: theirs[0][k] for k in own if theirs and all(t[k] == theirs[0][k] for t in theirs)}
+    shared = [values[0] if len(set(values)) == 1 else None for values in zip(*set(theirs), strict=True)] or [
+        None
+    ] * len(_TERMS)
+    own = [common if value is None else value for value, common in zip(_terms(record), shared, strict=True)]
     group = lines[0] if lines else {}
     return {
         "chain_id": key[0],
@@ -772,7 +790,7 @@ def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: li
         "store_id": key[1],
         "promotion_id": key[2],
         "description": _words(get(record, "promotion_description")),
-        **{k: shared.get(k) if v is None else v for k, v in own.items()},
+        **dict(zip(_TERM_COLUMNS, own, strict=True)),
         "discount_type": get(record, "discount_type") or get(group, "discount_type"),
         "discounted_unit_price_ils": parse_money(get(record, "discounted_unit_price")),
         "min_purchase_ils": parse_money(get(record, "min_purchase") or get(group, "min_purchase")),
@@ -787,17 +805,23 @@ def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: li
         "remarks": _words(get(record, "remarks")),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #203ea3c3
-def _promotion_item_row(key: tuple, code: str, line: dict, record: dict) -> dict:
+# %% ../../nbs/lib/15_feeds.clean.ipynb #6225c9cb
+def _promotion_item_row(key: tuple, code: str, line: dict, shared: tuple, own: tuple) -> dict:
     "Describe an item of a promotion with the terms that stand on it, or on the record that lists it."
-    shared = _terms(record)
-    terms = {name: shared[name] if value is None else value for name, value in _terms(line).items()}
-    own = {
+    terms = [common if value is None else value for value, common in zip(own, shared, strict=True)]
+    flags = {
         "group_id": get(line, "group_id") or "",
         "item_type": get(line, "item_type"),
         "is_gift": _flag(get(line, "is_gift")),
     }
-    return {"chain_id": key[0], "store_id": key[1], "promotion_id": key[2], "item_code": code, **own, **terms}
+    return {
+        "chain_id": key[0],
+        "store_id": key[1],
+        "promotion_id": key[2],
+        "item_code": code,
+        **flags,
+        **dict(zip(_TERM_COLUMNS, terms, strict=True)),
+    }
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #2ffe0411
 LATITUDES, LONGITUDES = (-90.0, 90.0), (-180.0, 180.0)

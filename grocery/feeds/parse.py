@@ -258,12 +258,12 @@ def flat_record(
     element = _elements(data, 1) or _elements(_mend(data), 1)
     return _flat(element[0]) if element else {}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #0a2508e0
+# %% ../../nbs/lib/14_feeds.parse.ipynb #4098b66c
 HEAD = 1 << 16  # bytes looked at to find where the records are; more, up to MAX_HEAD, if there is none in them
 MAX_HEAD = 32 << 20
 MAX_RECORD = 32 << 20
 GROUP = 1 << 19  # bytes of records parsed at a time
-SCAN_FROM = 1 << 20  # bytes of price records from which the fast scan is worth its start
+SCAN_FROM = 1 << 18  # bytes of price records from which the fast scan is worth its start
 
 # %% ../../nbs/lib/14_feeds.parse.ipynb #5e1c3867
 class Document:
