@@ -133,6 +133,7 @@ def test_the_scan_writes_nowhere_but_in_its_own(tmp_path):
             guarded[: array.nbytes] = 0
             scanner.out[name] = guarded[: array.nbytes].view(array.dtype)
             scanner.out[name].flags.writeable = True
+        scanner.addresses = [array.ctypes.data for array in (*scanner.inputs.values(), *scanner.out.values())]
         found = scanner.scan(block)
         assert found is not None and len(found.prices) == 500
         for name, array in scanner.out.items():

@@ -110,7 +110,7 @@ def _gzip_header(data: bytes) -> int:  # length of a gzip member's header; RFC 1
             at = data.index(b"\0", at) + 1
     return at + (2 if flags & 2 else 0)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #f5d8157f
+# %% ../../nbs/lib/12_feeds.read.ipynb #8863ef3f
 def _inflate(tap: _Tap, check: list[int], source: _Tap, before: int = 0) -> Iterator[bytes]:
     "Inflate raw deflated bytes; `check` gathers the checksum and the size, `before` came before. Raises zlib.error or EOFError after giving what there was."
     stream, ready, size = zlib.decompressobj(-15), [], 0
@@ -126,9 +126,10 @@ def _inflate(tap: _Tap, check: list[int], source: _Tap, before: int = 0) -> Iter
             if size >= 1 << 20:
                 yield b"".join(ready)
                 ready, size = [], 0
-    finally:
-        if ready:
-            yield b"".join(ready)
+    except (zlib.error, EOFError, _Refused):
+        yield b"".join(ready)
+        raise
+    yield b"".join(ready)
     tap.back(stream.unused_data)
 
 # %% ../../nbs/lib/12_feeds.read.ipynb #1542de56
@@ -169,7 +170,7 @@ _BAD_ZIP = (
     RuntimeError,
 )
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #454b2afc
+# %% ../../nbs/lib/12_feeds.read.ipynb #3b85431b
 def _unzip(tap: _Tap, said: Said, source: _Tap) -> Iterator[bytes]:
     "Unpack the first member that is not a folder; `source` has counted the bytes of the file itself."
     data = b"".join(_bounded(tap.rest()))
@@ -178,7 +179,7 @@ def _unzip(tap: _Tap, said: Said, source: _Tap) -> Iterator[bytes]:
     given = 0
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
+            members = [m for m in archive.infolist() if not m.filename.endswith("/")]
             if not members:
                 return said.lost("the zip holds no file")
             if members[0].flag_bits & 1:
@@ -290,7 +291,7 @@ def _cut_character(data: bytes) -> int:
             return 0
     return 0
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #1ca600bf
+# %% ../../nbs/lib/12_feeds.read.ipynb #7b3cbcd7
 def decode(
     chunks: Iterable[bytes],  # unpacked
     said: Said,  # gets the encoding and what was odd
@@ -306,7 +307,9 @@ def decode(
         tap.take(2)
     else:
         zeros, half = (head[1:200:2].count(0), head[0:200:2].count(0)), len(head[:200]) // 4
-        said.encoding = "utf-16-le" if zeros[0] > half else "utf-16-be" if zeros[1] > half else "utf-8"
+        said.encoding = (
+            "utf-16-le" if zeros[0] > half >= zeros[1] else "utf-16-be" if zeros[1] > half >= zeros[0] else "utf-8"
+        )
     yield from _from_utf16(tap, said) if said.encoding.startswith("utf-16") else _from_bytes(tap, said, head)
 
 # %% ../../nbs/lib/12_feeds.read.ipynb #37fd962d
