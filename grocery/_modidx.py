@@ -1373,6 +1373,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'grocery.store.losses': { 'grocery.store.losses._folder_name': ( 'lib/store.losses.html#_folder_name',
                                                                              'grocery/store/losses.py'),
                                       'grocery.store.losses._named': ('lib/store.losses.html#_named', 'grocery/store/losses.py'),
+                                      'grocery.store.losses._registered_name': ( 'lib/store.losses.html#_registered_name',
+                                                                                 'grocery/store/losses.py'),
                                       'grocery.store.losses.find_chain_names': ( 'lib/store.losses.html#find_chain_names',
                                                                                  'grocery/store/losses.py'),
                                       'grocery.store.losses.make_chain_ledgers': ( 'lib/store.losses.html#make_chain_ledgers',

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['find_chain_names', 'make_chain_ledgers', 'make_losses']
 
-# %% ../../nbs/lib/27_store.losses.ipynb #8a27cf38
+# %% ../../nbs/lib/27_store.losses.ipynb #d159cc71
 import re
 from pathlib import Path
 
 import pandas as pd
 
+from ..errors import SourceError
+from ..feeds.chains import find_chain
 from .lake import Lake
 from ..tables import REASONS
 
@@ -19,16 +21,27 @@ _NAMES = """
 SELECT chain_id, mode(chain_name) AS chain_name FROM stores
 WHERE chain_name IS NOT NULL AND trim(chain_name) <> '' GROUP BY chain_id"""
 
-# %% ../../nbs/lib/27_store.losses.ipynb #053458be
+# %% ../../nbs/lib/27_store.losses.ipynb #e90e0798
 def find_chain_names(
     lake: Lake,  # an open lake
-) -> dict[str, str]:  # chain_id -> its name in Stores files, else the folder of its files, else the id
+) -> dict[
+    str, str
+]:  # chain_id -> its name in Stores files, else in the registry, else the folder of its files, else the id
     "Name the chains of a lake."
     files = lake.sql("SELECT chain_id, max(path) AS path FROM files WHERE chain_id IS NOT NULL GROUP BY chain_id")
     folders = {r["chain_id"]: _folder_name(r["path"], r["chain_id"]) for r in files.to_pylist()}
-    return folders | {r["chain_id"]: r["chain_name"].strip() for r in lake.sql(_NAMES).to_pylist()}
+    known = {chain_id: name for chain_id in folders if (name := _registered_name(chain_id))}
+    return folders | known | {r["chain_id"]: r["chain_name"].strip() for r in lake.sql(_NAMES).to_pylist()}
 
-# %% ../../nbs/lib/27_store.losses.ipynb #d25e7838
+# %% ../../nbs/lib/27_store.losses.ipynb #2eebc18e
+def _registered_name(chain_id: str) -> str | None:
+    "Take a chain's name from the registry; a feed can call itself anything."
+    try:
+        return find_chain(chain_id).name_hebrew or None
+    except SourceError:
+        return None
+
+
 def _folder_name(path: str | None, chain_id: str) -> str:
     "Take a folder's name that has letters, else the id."
     folder = Path(path or "").parent.name
