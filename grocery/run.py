@@ -7,7 +7,7 @@ __all__ = ['JOB', 'Step', 'find_pipelines', 'read_parameters', 'type_parameter',
            'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'say_line',
            'StepResult', 'run_pipeline', 'JobResult', 'run_all']
 
-# %% ../nbs/lib/90_run.ipynb #942410ab
+# %% ../nbs/lib/90_run.ipynb #873123c2
 import ast
 import hashlib
 import json
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import grocery
 from .errors import PipelineError, SourceError, choose, need
 from .settings import Settings, read_settings
-from .store.lake import open_lake
+from .store.lake import FACTS, open_lake
 from .tables import ISRAEL
 from .track import end_run, start_run
 
@@ -294,13 +294,13 @@ def source_signature(
     rows = [f"{p.relative_to(source.parent)}\t{p.stat().st_size}\t{p.stat().st_mtime_ns}" for p in files]
     return _hash("\n".join(rows))[:16]
 
-# %% ../nbs/lib/90_run.ipynb #99310fe1
+# %% ../nbs/lib/90_run.ipynb #8f7f2801
 def lake_signature(
     lake: str,  # folder or address
 ) -> str:  # changes when anything read from feeds changes
     "Sign what a lake holds of its sources."
     lake = open_lake(lake)
-    raw = {name: v for name, v in lake.versions().items() if name not in ("products", "product_items")}
+    raw = {name: v for name, v in lake.versions().items() if name in ("files", *FACTS)}
     files = sorted(lake.read("files").column("file_id").to_pylist()) if raw else []
     return _hash(json.dumps([raw, files], sort_keys=True))[:16]
 

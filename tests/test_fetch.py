@@ -51,6 +51,7 @@ from grocery.feeds.portals import (
     find_site,
     make_tls,
     make_wait,
+    parse_cerberus,
     parse_json_listing,
     parse_publishprice,
     parse_size,
@@ -120,6 +121,75 @@ def test_a_rounded_size_covers_the_true_one(size, unit, base, decimals):
     power = {"KB": 1, "MB": 2}[unit]
     listed, slack = parse_size(f"{size / base**power:.{decimals}f} {unit}")
     assert abs(listed - size) <= slack + base**power // 10
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"<!---->" * 9000 + b"x", b"<!-- a -->" * 500 + b"<Root>", b"<html><title>" + b" " * 60_000, b"<" * 65_000]
+    + [b"<html>" + text * (64_000 // len(text)) for text in (b"<title>", b"<input ", b'name="csrftoken">')],
+)
+def test_no_page_holds_us_up(head):
+    begun = time.process_time()
+    find_refusal(head)
+    assert time.process_time() - begun < 5
+
+
+def test_a_page_of_scripts_holds_nobody_up():
+    begun = time.process_time()
+    with pytest.raises(PortalError):
+        parse_publishprice("<script>" * 200_000)
+    assert time.process_time() - begun < 5
+
+
+def test_times_and_sizes_that_nobody_set_are_none():
+    assert parse_time("01/01/0001 00:00:00") is None and parse_time("31/12/9999 23:59") is None
+    assert parse_size("9" * 400) == parse_size("9" * 30) == parse_size("9" * 400 + " KB") == (None, 0)
+    rows = '{"aaData": [{"fname": "a", "size": 1, "time": "0001-01-01T00:00:00+02:00"}]}'
+    assert parse_cerberus(rows)[0].modified_at is None
+
+
+def test_deep_json_is_a_listing_that_nobody_understands():
+    for text in ("[" * 200_000, '{"a":' * 200_000):
+        with pytest.raises(PortalError, match="allowed: JSON"):
+            parse_json_listing(text, "name", "time")
+
+
+def test_a_page_with_a_declared_encoding_is_read_and_a_bad_link_breaks_nothing():
+    name = "PriceFull7290000000001-001-202603240340.gz"
+    row = f'<tr><td><a href="{name}">x</a></td></tr>'
+    table = f'<table><tr><td><a href="http://[::1/{name}">{name}</a></td></tr>{row}</table>'
+    found = parse_table(f'<?xml version="1.0" encoding="utf-8"?><html>{table}</html>')
+    assert [entry.name for entry in found] == [name, name]
+
+
+def test_a_place_holds_no_secret():
+    listing = Listing("1", "a", "b.gz", "https://user:secret@host.example:8443/b.gz?sig=secret#secret")
+    assert listing.place == "https://host.example:8443/b.gz"
+    with pytest.raises(PortalError) as error:
+        check_address("ftp://user:secret@host.example/b.gz?sig=secret", "https://host.example")
+    assert "secret" not in str(error.value)
+
+
+def test_a_zip_without_marks_is_not_gone_on_with(tmp_path):
+    for head, offset in ((b"\x1f\x8b", 100), (b"PK", 0)):
+        part = fetching._Part(tmp_path, listed(f"Price{head[0]}.gz"))
+        part.path.write_bytes(head + b"0" * 98)
+        part.write_about({"etag": "", "last_modified": "", "total": 200})
+        assert part.read()[0] == offset
+
+
+def test_a_part_with_all_its_bytes_is_still_looked_at(tmp_path):
+    whole = gzip.compress(b"<Root>" + os.urandom(500) + b"</Root>")
+    for data, reason in ((whole, ""), (whole[:-20], "short_gzip")):
+        listing = listed(f"Price{len(data)}.gz", size=len(data))
+        part = fetching._Part(tmp_path, listing)
+        part.path.write_bytes(data)
+        part.write_about({"etag": "x", "last_modified": "", "total": len(data)})
+        try:
+            got = fetching._receive(None, listing, part, None, threading.Event())
+        except PortalError as error:
+            got = error.reason
+        assert got == reason
 
 
 # --- the end of a file

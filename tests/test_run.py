@@ -334,3 +334,26 @@ def test_a_pipeline_that_reads_a_lake_asks_for_one(tmp_path):
     with pytest.raises(PipelineError, match="there is none at"):
         run_pipeline("42_baskets", parameters={"lake": str(tmp_path / "nowhere")})
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_derived_from_a_lake_does_not_make_it_another(tmp_path):
+    "Findings, figures and products are made from what was read: writing them repeats no step; a new file does."
+    from grocery.run import lake_signature
+    from grocery.store.ingest import ingest
+    from grocery.store.lake import FACTS, open_lake
+    from grocery.tables import TABLES
+
+    def read(number: int) -> str:
+        item = "<Item><ItemCode>7</ItemCode><ItemName>a</ItemName><ItemPrice>1.00</ItemPrice></Item>"
+        xml = f"<Root><ChainId>7290000000001</ChainId><StoreId>{number}</StoreId><Items>{item}</Items></Root>"
+        path = tmp_path / f"PriceFull7290000000001-{number:03}-202603010600.xml"
+        path.write_text(xml)
+        ingest(path, open_lake(tmp_path / "lake"), workers=1)
+        return lake_signature(str(tmp_path / "lake"))
+
+    first = read(1)
+    derived = [name for name in TABLES if name not in ("files", *FACTS)]
+    for name in derived:
+        open_lake(tmp_path / "lake").overwrite(name, TABLES[name].schema.empty_table())
+    assert "findings" in derived and lake_signature(str(tmp_path / "lake")) == first
+    assert read(2) != first

@@ -203,3 +203,19 @@ def test_pieces_of_any_size_make_the_same_feed(monkeypatch):
         ledger, tables = check._read(check._Bytes(lambda chunks=chunks: chunks, NAME), check._Memory())
         assert ledger | {"file": NAME} == whole.ledger
         assert {k: t.to_pylist() for k, t in tables.items()} == {k: t.to_pylist() for k, t in whole.tables.items()}
+
+
+def test_columns_of_dates_are_dates_one_by_one():
+    "Two ways to Israel's clock, compared in every hour around every change and at random."
+    from datetime import UTC, datetime
+
+    from grocery.feeds.clean import _clock_changes, _instants, parse_date
+
+    hours, _ = _clock_changes()
+    assert len(hours) > 150
+    dice = random.Random(3)
+    local = [dice.randrange(10 * 366 * 86_400, 90 * 365 * 86_400) for _ in range(5_000)]
+    local += [int(hour) * 3600 + minutes * 60 for hour in hours[1:] for minutes in range(-150, 151, 30)]
+    for seconds, instant in zip(local, _instants(np.array(local)).to_pylist(), strict=True):
+        text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        assert instant == parse_date(text)[0], text

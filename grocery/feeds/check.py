@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['ROW_GROUP', 'SHOWN', 'Feed', 'read_feed', 'write_feed', 'make_file_id', 'check_file']
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #9b60bf1a
+# %% ../../nbs/lib/17_feeds.check.ipynb #8db92fdd
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -20,9 +21,9 @@ import pyarrow.parquet as pq
 from ..errors import SourceError
 from .clean import CLEANERS, Cleaned, find_verdict, get, keep_last, make_scanner, parse_date
 from .names import FeedName, make_store_id, parse_name
-from .parse import Document, Piece, parse
-from .read import CHUNK, Said, read_text
-from .table import parse_csv
+from .parse import HEAD, Document, Piece, parse
+from .read import CHUNK, Said, read_text, unpack
+from .table import is_table, parse_csv
 from ..tables import TABLES, make_table
 
 # %% ../../nbs/lib/17_feeds.check.ipynb #bd13360c
@@ -45,7 +46,7 @@ class _Memory:
 ROW_GROUP = 1 << 14
 _AS_VALUES = ("item_code", "gtin")  # columns in which hardly anything comes twice: a dictionary would be wasted on them
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #0aa72a7a
+# %% ../../nbs/lib/17_feeds.check.ipynb #71752044
 class _Folder(_Memory):
     "Rows in Parquet files, one for each table that has any."
 
@@ -76,7 +77,8 @@ class _Folder(_Memory):
     def forget(self) -> None:
         super().forget()
         for name, writer in self.writers.items():
-            writer.close()
+            with suppress(OSError):
+                writer.close()
             (self.folder / f"{name}.parquet").unlink()
         self.writers = {}
 
@@ -179,9 +181,16 @@ def _behind(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield head
     yield from rest
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #82a784db
+# %% ../../nbs/lib/17_feeds.check.ipynb #def2229c
 def _table_pieces(data: _Bytes, reading: _Reading) -> list[Piece] | None:
     "Read a table under a mapping; None if no mapping fits. A table is held in memory."
+    start = b""
+    for part in unpack(data.open(), Said()):
+        start += part
+        if len(start) >= HEAD:
+            break
+    if not is_table(start[:HEAD], data.mapping, data.name):
+        return None
     for _ in data.chunks():
         pass
     rows = parse_csv(b"".join(data.open()), mapping=data.mapping, file_name=data.name)
@@ -194,7 +203,7 @@ def _table_pieces(data: _Bytes, reading: _Reading) -> list[Piece] | None:
     broken = [{"row": bad.row, "reason": "malformed_row", "detail": bad.why, "raw": bad.raw} for bad in rows.malformed]
     return [Piece({}, rows.rows, rows.records, broken)]
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #c2294ae5
+# %% ../../nbs/lib/17_feeds.check.ipynb #ab21e1e2
 _PLACE = {"Price": ("chainid", "storeid"), "Promo": ("chainid", "storeid"), "Stores": ("chainid",)}
 
 
@@ -203,17 +212,19 @@ class _Nowhere(Exception):
 
 
 def _check_place(piece: Piece, kind: str) -> None:
+    "Raise _Nowhere if the first of some records does not know its place by the file's own words."
     own = piece.header | (piece.records[0] if piece.records else {})
-    if (piece.records or piece.scanned) and not all(own.get(name) for name in _PLACE.get(kind, ())):
+    if not all(own.get(name) for name in _PLACE.get(kind, ())):
         raise _Nowhere
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #19ae595d
+# %% ../../nbs/lib/17_feeds.check.ipynb #f4622e2b
 def _find_place(data: _Bytes, named: dict[str, str]) -> dict[str, str]:
     "Gather what a whole file says of its place."
     reading = _Reading()
     for _ in _pieces(data, reading, {}):
         pass
-    return named | {k: v for k, v in reading.header.items() if v and k in ("chainid", "subchainid", "storeid")}
+    told = {k: v for k, v in reading.header.items() if k in ("chainid", "subchainid", "storeid")}
+    return {k: v for k, v in (named | told).items() if v}  # a file that names several stores is not the one in its name
 
 # %% ../../nbs/lib/17_feeds.check.ipynb #7d804df0
 @dataclass
@@ -238,15 +249,16 @@ class _Sum:
                 sink.add(name, table)
         self.places.update(cleaned.places)
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #ddc5e9c1
+# %% ../../nbs/lib/17_feeds.check.ipynb #bae954a0
 def _clean(
     data: _Bytes, base: dict, sink: _Memory, verdict=None, is_checked: bool = True
 ) -> tuple[_Reading, _Sum, object]:
     "Read and clean a file once; returns what was found, the sums, and the cleaner."
     reading, total, cleaner = _Reading(), _Sum(), None
     for piece in _pieces(data, reading, base):
-        if is_checked and cleaner is None:
+        if is_checked and (piece.records or piece.scanned):
             _check_place(piece, reading.kind)
+            is_checked = False
         cleaner = cleaner or (CLEANERS.get(reading.kind) or _NoCleaner)()
         if verdict is not None:
             cleaner.verdict = verdict
@@ -266,14 +278,15 @@ class _NoCleaner:
     def clean(self, piece: Piece) -> Cleaned:
         return Cleaned()
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #b88e2edf
+# %% ../../nbs/lib/17_feeds.check.ipynb #961ff6db
 def _read(data: _Bytes, sink: _Memory) -> tuple[dict, dict[str, pa.Table]]:
     "Read a file to its ledger and its tables."
-    base = _from_name(parse_name(data.name))
+    base: dict[str, str] = {}
     try:
         reading, total, cleaner = _clean(data, base, sink)
     except _Nowhere:
-        base = _find_place(data, base)
+        sink.forget()
+        base = _find_place(data, _from_name(parse_name(data.name)))
         reading, total, cleaner = _clean(data, base, sink, is_checked=False)
     repeated = getattr(cleaner, "repeated", ())
     if len(repeated):
@@ -296,11 +309,12 @@ def _by_store(places: Counter) -> dict[tuple, int]:
         stores[chain, store] += rows
     return {key: rows for key, rows in stores.items() if rows}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #5f28c411
+# %% ../../nbs/lib/17_feeds.check.ipynb #1031ec3b
 def _ledger(data: _Bytes, reading: _Reading, total: _Sum, cleaner, base: dict) -> dict:
     "Add up what came in and what became of it."
     kind, said = _kind(reading.kind, reading.name, reading.header), reading.said
-    header = base | {k: v for k, v in reading.header.items() if v}
+    header = _from_name(reading.name) | base | {k: v for k, v in reading.header.items() if v}
+    missing = max((reading.declared_count or 0) - reading.rows_in, 0)
     own = parse_date(get(reading.header, "updated"), get(reading.header, "updated_hour"))[0]
     published_at = reading.name.published_at or own or getattr(cleaner, "latest", None)
     problems = list(said.problems)
@@ -323,6 +337,7 @@ def _ledger(data: _Bytes, reading: _Reading, total: _Sum, cleaner, base: dict) -
         "bytes": data.size,
         "declared_count": reading.declared_count,
         "rows_in": reading.rows_in,
+        "missing": missing,
         "accepted": total.accepted,
         "rejected": dict(total.rejected),
         "duplicates": total.duplicates,
@@ -383,7 +398,7 @@ class _Nothing(_Memory):
     def add(self, name: str, table: pa.Table) -> None:
         pass
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #2cd3ef2c
+# %% ../../nbs/lib/17_feeds.check.ipynb #7b1de7d4
 def write_feed(
     path: str | Path,  # a feed file
     folder: str
@@ -393,16 +408,24 @@ def write_feed(
     "Read a feed file into Parquet files; raise SourceError if there is no such file."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger, _ = _read(_Bytes(_open(path), Path(path).name, mapping), _Folder(folder))
+    for name in TABLES:
+        (folder / f"{name}.parquet").unlink(missing_ok=True)
+    sink = _Folder(folder)
+    try:
+        ledger, _ = _read(_Bytes(_open(path), Path(path).name, mapping), sink)
+    except BaseException:  # a full disk, a stopped process: nothing half written stays
+        with suppress(OSError):
+            sink.forget()
+        raise
     items = folder / "items.parquet"
     if len(ledger["stores"]) > 1 and items.exists():
         pq.write_table(keep_last(pq.read_table(items), TABLES["items"].key), f"{items}.new")
         os.replace(f"{items}.new", items)
     return ledger | {"file": str(path)}
 
-# %% ../../nbs/lib/17_feeds.check.ipynb #2b21601d
+# %% ../../nbs/lib/17_feeds.check.ipynb #6d895207
 SHOWN = (
-    "file sha256 chain_id sub_chain_id store_id kind published_at layout compression encoding declared_count rows_in accepted rejected duplicates complete problems"
+    "file sha256 chain_id sub_chain_id store_id kind published_at layout compression encoding declared_count rows_in missing accepted rejected duplicates complete problems"
 ).split()
 
 # %% ../../nbs/lib/17_feeds.check.ipynb #0cf83644

@@ -7,16 +7,17 @@ __all__ = ['FIELDS', 'TOO_HIGH', 'MAX_REMEMBERED_BYTES', 'BUFFERED', 'LATITUDES'
            'parse_money', 'make_gtin', 'Cleaned', 'Verdict', 'PriceCleaner', 'find_verdict', 'make_scanner',
            'make_plain_tables', 'PromotionCleaner', 'keep_last', 'StoreCleaner']
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #dcc792ff
+# %% ../../nbs/lib/15_feeds.clean.ipynb #4f00e7b4
 import hashlib
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache, wraps
+from functools import cached_property, lru_cache, wraps
 from xml.sax.saxutils import unescape
 
 import numpy as np
@@ -302,25 +303,30 @@ def _salt(chain: str, store: str) -> int:
     "Make a store's part of a key's hash."
     return int.from_bytes(hashlib.blake2b(f"{chain}|{store}".encode(), digest_size=8).digest(), "little")
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #07684f9c
+# %% ../../nbs/lib/15_feeds.clean.ipynb #be974767
+def _digest(words: object) -> bytes:
+    "Make sixteen bytes that stand for some words."
+    return hashlib.blake2b(
+        json.dumps(words, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace"), digest_size=16
+    ).digest()
+
+
 @dataclass
 class Verdict:
     "What becomes of the rows of a file whose codes come more than once."
 
     duplicates: set[int] = field(default_factory=set)  # rows that repeat another word for word
     losers: dict[int, int] = field(default_factory=dict)  # row -> the row that was kept instead
-    kept: dict[tuple, tuple] = field(default_factory=dict)  # key -> row, digest of its words, its update
+    kept: dict[bytes, tuple] = field(default_factory=dict)  # digest of a key -> row, digest of its words, its update
 
     def hear(
         self,
-        key: tuple,  # chain, store, code
+        key: bytes,  # a digest of chain, store and code
         row: int,  # the record's number in the file
         record: dict,  # its words
     ) -> None:
         "Decide between a record and the one of the same key that was kept so far."
-        words = hashlib.blake2b(
-            json.dumps(record, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace"), digest_size=16
-        ).digest()
+        words = _digest(record)
         updated = parse_date(get(record, "price_updated"))[0]
         if key not in self.kept:
             self.kept[key] = row, words, updated
@@ -333,6 +339,18 @@ class Verdict:
         else:
             self.losers[other] = row
             self.kept[key] = row, words, updated
+
+    def settle(self) -> None:
+        "Say of each row the one that was kept in the end; forget what only the hearing needed."
+        for row in self.losers:
+            while (winner := self.losers[row]) in self.losers:
+                self.losers[row] = self.losers[winner]
+        self.kept = {}
+
+    @cached_property
+    def rows(self) -> np.ndarray:  # (rows,) int64: all that are not accepted
+        "Tell which rows are not accepted."
+        return np.array([*self.duplicates, *self.losers], np.int64)
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #2b1fc7e6
 def _fault(record: dict, header: dict) -> tuple[tuple, str | None]:
@@ -408,7 +426,7 @@ class PriceCleaner:
         self.hashes[0].sort()
         return np.unique(self.hashes[0][1:][self.hashes[0][1:] == self.hashes[0][:-1]])
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #9e6d5e15
+# %% ../../nbs/lib/15_feeds.clean.ipynb #8b086b43
 def _clean_scanned(cleaner: PriceCleaner, piece: Piece, out: Cleaned) -> None:
     "Add what the fast scan found."
     found, place = piece.scanned, _place({}, piece.header)
@@ -419,8 +437,7 @@ def _clean_scanned(cleaner: PriceCleaner, piece: Piece, out: Cleaned) -> None:
     else:
         for row, (_, start, end) in zip(rows.tolist(), found.plain.tolist(), strict=True):
             out.reject(row, "missing_store", flat_record(piece.span[start:end]))
-    touched = (cleaner.verdict.duplicates | cleaner.verdict.losers.keys()) if cleaner.verdict else ()
-    for n in np.flatnonzero(np.isin(rows, list(touched))).tolist() if touched else ():
+    for n in np.flatnonzero(np.isin(rows, cleaner.verdict.rows)).tolist() if cleaner.verdict else ():
         keep[n] = not cleaner.is_out(out, int(rows[n]), _record(piece, n))
     tables = make_plain_tables(found, place)
     if not keep.all():
@@ -435,7 +452,7 @@ def _clean_scanned(cleaner: PriceCleaner, piece: Piece, out: Cleaned) -> None:
         for name, table in tables.items()
     }
     if (latest := int(found.updated[keep].max(initial=NO_DATE))) != NO_DATE:
-        cleaner.note(_instant(latest))
+        cleaner.note(_instants(np.array([latest]))[0].as_py())
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #e0403aba
 def _record(piece: Piece, n: int) -> dict:
@@ -443,7 +460,7 @@ def _record(piece: Piece, n: int) -> dict:
     _, start, end = piece.scanned.plain[n].tolist()
     return flat_record(piece.span[start:end])
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #0540313c
+# %% ../../nbs/lib/15_feeds.clean.ipynb #d6e502ee
 def find_verdict(
     pieces: Iterable[Piece],  # the whole file, read again
     repeated: np.ndarray,  # from PriceCleaner.repeated
@@ -459,8 +476,8 @@ def find_verdict(
             place, reason = _fault(record, piece.header)
             code = get(record, "item_code")
             if not reason and hash_code(code.encode()) ^ _salt(place[0], place[2]) in wanted:
-                verdict.hear((place[0], place[2], code), row, record)
-    verdict.kept.clear()
+                verdict.hear(_digest([place[0], place[2], code]), row, record)
+    verdict.settle()
     return verdict
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #278636ab
@@ -530,7 +547,7 @@ def _describe(
         "quantity_published": quantity,
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #3e832c56
+# %% ../../nbs/lib/15_feeds.clean.ipynb #60f06f91
 _ROLES = {"item_code": CODE, "price": PRICE, "price_updated": UPDATED, "last_sale": SOLD, "allow_discount": FLAG}
 _ROLES |= {name: DESCRIBED + n for n, name in enumerate(_DESCRIBED_BY)}
 _TAGS = {spelling.encode(): role for name, role in _ROLES.items() for spelling in FIELDS[name]}
@@ -544,12 +561,12 @@ def make_scanner(
     template = make_template(sample[: sample.rfind(b"</" + tag + b">")], tag, _TAGS) if scan.can_scan() else None
     if template is None or {b"chainid", b"storeid", b"subchainid"} & {name.lower() for name in template.names}:
         return None
-    return Scanner(template, _descriptions.memory)
+    return Scanner(template, _descriptions().memory)
 
 # %% ../../nbs/lib/15_feeds.clean.ipynb #1b2eb9b8
 _DESCRIPTION = [name for name in _describe(*[None] * len(_DESCRIBED_BY))]
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #baed8af5
+# %% ../../nbs/lib/15_feeds.clean.ipynb #df7fcb44
 MAX_REMEMBERED_BYTES = 16 << 20
 
 
@@ -591,25 +608,40 @@ class _Descriptions:
             self.table = self.table.slice(0, 0)
 
 
-_descriptions = _Descriptions()
-
-# %% ../../nbs/lib/15_feeds.clean.ipynb #363a233e
-@lru_cache(maxsize=100_000)
-def _offset(hour: int) -> int:
-    "Find by how many seconds Israel's clock is ahead in an hour of local time, counted from 1970."
-    local = datetime(1970, 1, 1) + timedelta(hours=hour)
-    return int(local.replace(tzinfo=ISRAEL).utcoffset().total_seconds())
+_HERE = threading.local()
 
 
-def _instant(local: int) -> datetime:
-    return datetime.fromtimestamp(local - _offset(local // 3600), UTC)
+def _descriptions() -> _Descriptions:
+    "Give this thread's own descriptions: a scan runs beside the others."
+    if not hasattr(_HERE, "descriptions"):
+        _HERE.descriptions = _Descriptions()
+    return _HERE.descriptions
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #20f3b090
+# %% ../../nbs/lib/15_feeds.clean.ipynb #e64624d6
+@lru_cache(maxsize=1)
+def _clock_changes() -> tuple[np.ndarray, np.ndarray]:
+    "Find the hours of local time, counted from 1970, in which Israel's offset changes, and the seconds it is ahead from then on."
+
+    def offset(hour: int) -> int:
+        return int((datetime(1970, 1, 1) + timedelta(hours=hour)).replace(tzinfo=ISRAEL).utcoffset().total_seconds())
+
+    week = 24 * 7
+    hours, offsets = [0], [offset(24 * 3652)]
+    for start in range(24 * 3652, 24 * 36_524, week):  # 1980 to 2070: what has been published, and any promise
+        if offset(start + week) != offsets[-1]:
+            low, high = start, start + week
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if offset(middle) == offsets[-1] else (low, middle)
+            hours.append(high)
+            offsets.append(offset(high))
+    return np.array(hours), np.array(offsets)
+
+
 def _instants(local: np.ndarray) -> pa.Array:
     "Turn seconds of local time into instants; NO_DATE into null."
-    hours, which = np.unique(local // 3600, return_inverse=True)
-    offsets = np.array([0 if hour == NO_DATE // 3600 else _offset(hour) for hour in hours.tolist()], np.int64)
-    micros = (local - offsets[which]) * 1_000_000 if len(local) else local.copy()
+    hours, offsets = _clock_changes()
+    micros = (local - offsets[np.maximum(np.searchsorted(hours, local // 3600, side="right") - 1, 0)]) * 1_000_000
     return pa.array(micros, pa.int64(), mask=local == NO_DATE).cast(INSTANT)
 
 
@@ -619,7 +651,7 @@ def _strings(data: np.ndarray, ends: np.ndarray, null_empty: bool = False) -> pa
     texts = pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends.tobytes()), pa.py_buffer(data.tobytes()))
     return pa.compute.if_else(nulls, pa.scalar(None, pa.string()), texts) if null_empty else texts
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #64afc2c0
+# %% ../../nbs/lib/15_feeds.clean.ipynb #f5e3f0b3
 def make_plain_tables(
     found: Scanned,  # plain records of one store
     place: tuple,  # chain, sub-chain, store
@@ -634,8 +666,8 @@ def make_plain_tables(
         "allow_discount": pa.array(found.flags == 1, mask=found.flags < 0),
     }
     own = {"gtin": _strings(*found.gtins, null_empty=True), "updated_at": _instants(found.updated)}
-    described = _descriptions.take(found)
-    _descriptions.make_room()
+    described = _descriptions().take(found)
+    _descriptions().make_room()
     was_sold = pa.array(found.sold != NO_DATE)
     return {
         "prices": _fill(
@@ -656,26 +688,27 @@ def make_plain_tables(
         ).filter(was_sold),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #0097cec3
+# %% ../../nbs/lib/15_feeds.clean.ipynb #fd9a86c3
 def _fill(name: str, columns: dict) -> pa.Table:
     "Make a table by its contract; columns that are not given are null."
     n = len(columns["chain_id"])
     schema = TABLES[name].schema
     return pa.table([columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in schema], schema=schema)
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #5c77376e
-BUFFERED = 50_000  # rows held as Python objects before they become columns
+# %% ../../nbs/lib/15_feeds.clean.ipynb #6e782dce
+BUFFERED = 10_000  # rows held as Python objects before they become columns
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #5600dc9b
+# %% ../../nbs/lib/15_feeds.clean.ipynb #779ee7bb
 @dataclass
 class PromotionCleaner:
     "Turns the promotion records of one file into typed rows; tables `promotions` and `promotion_items`."
 
     latest: datetime | None = None
     seen: set[bytes] = field(default_factory=set)  # digests of the records
-    promotions: dict[tuple, dict] = field(default_factory=dict)
+    updates: dict[tuple, datetime | None] = field(default_factory=dict)  # of the promotions, by key
+    promotions: dict[tuple, dict] = field(default_factory=dict)  # those not written yet
     lines: dict[tuple, dict] = field(default_factory=dict)
-    written: list[pa.Table] = field(default_factory=list)
+    written: dict[str, list[pa.Table]] = field(default_factory=lambda: {"promotions": [], "promotion_items": []})
 
     def clean(
         self,
@@ -690,8 +723,7 @@ class PromotionCleaner:
             if reason or None in dates:
                 out.reject(row, reason or "bad_date", record)
                 continue
-            words = json.dumps([place, record], ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
-            digest = hashlib.blake2b(words, digest_size=16).digest()
+            digest = _digest([place, record])
             if digest in self.seen:
                 out.duplicates += 1
                 continue
@@ -706,18 +738,20 @@ class PromotionCleaner:
         self.latest = max(filter(None, (self.latest, dates["updated_at"])), default=None)
         lines = record["_items"] if "_items" in record else [record]
         shared, theirs = _terms(record), [_terms(line) for line in lines]
-        if key not in self.promotions:
+        if key not in self.updates or _is_later(dates["updated_at"], self.updates[key]):
             self.promotions[key] = _promotion_row(key, sub_chain_id, record, lines, theirs) | dates
+            self.updates[key] = dates["updated_at"]
         for line, own in zip(lines, theirs, strict=True):
             if code := get(line, "item_code"):
                 row = _promotion_item_row(key, code, line, shared, own)
                 self.lines[(*key, row["group_id"], code)] = row
-        if len(self.lines) > BUFFERED:
+        if len(self.lines) + len(self.promotions) > BUFFERED:
             self._write()
 
     def _write(self) -> None:
-        self.written.append(make_table("promotion_items", list(self.lines.values())))
-        self.lines = {}
+        for name, rows in (("promotions", self.promotions), ("promotion_items", self.lines)):
+            self.written[name].append(make_table(name, list(rows.values())))
+        self.promotions, self.lines = {}, {}
 
     def finish(
         self,
@@ -725,18 +759,27 @@ class PromotionCleaner:
     ) -> dict[str, pa.Table]:  # "promotions", "promotion_items"
         "Give the tables of the whole file."
         self._write()
-        lines = pa.concat_tables(self.written)
-        if len(self.written) > 1:
-            lines = keep_last(lines, TABLES["promotion_items"].key)
+        promotions, lines = (pa.concat_tables(tables) for tables in self.written.values())
+        if len(self.written["promotions"]) > 1:
+            promotions, lines = (
+                keep_last(promotions, TABLES["promotions"].key),
+                keep_last(lines, TABLES["promotion_items"].key),
+            )
         key = list(TABLES["promotions"].key)
-        counts = {
-            tuple(c[k] for k in key): c["item_code_count"]
-            for c in lines.group_by(key).aggregate([("item_code", "count")]).to_pylist()
+        counts = lines.group_by(key).aggregate([([], "count_all")])
+        order = promotions.select(key).append_column("_row", pa.array(np.arange(len(promotions))))
+        counted = order.join(counts, key).sort_by("_row")["count_all"].fill_null(0).combine_chunks()
+        at = promotions.schema.get_field_index("items")
+        return {
+            "promotions": promotions.set_column(at, promotions.schema.field(at), counted.cast(pa.int64())),
+            "promotion_items": lines,
         }
-        rows = [p | {"items": counts.get(k, 0)} for k, p in self.promotions.items()]
-        return {"promotions": make_table("promotions", rows), "promotion_items": lines}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #69a51794
+
+def _is_later(update: datetime | None, other: datetime | None) -> bool:
+    return bool(update and other and update > other)
+
+# %% ../../nbs/lib/15_feeds.clean.ipynb #a4fe84fc
 def keep_last(
     table: pa.Table,  # any table
     key: tuple[str, ...],  # columns that should name a row
@@ -746,7 +789,7 @@ def keep_last(
     last = numbered.group_by(list(key)).aggregate([("_row", "max")])["_row_max"].to_numpy()
     return table.take(pa.array(np.sort(last)))
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #67ccd289
+# %% ../../nbs/lib/15_feeds.clean.ipynb #c0736d81
 def _end(text: str | None, hour: str | None) -> tuple[datetime | None, bool]:
     "Read the end of a promotion; a date without any clock means the end of that day."
     end, wrong = parse_date(text, hour)
@@ -764,12 +807,12 @@ def _promotion_dates(record: dict) -> dict:
     bad = {None: True} if any(wrong for _, wrong in found.values()) else {}
     return bad | {k: v for k, (v, _) in found.items()} | {"updated_at": parse_date(get(record, "promotion_updated"))[0]}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #0b47b5ff
+# %% ../../nbs/lib/15_feeds.clean.ipynb #df95861b
 def _club(text: str | None) -> str | None:
     "Read club numbers; `0 - everyone` is 0."
     return ",".join(dict.fromkeys(re.findall(r"(?:^|,)\s*(\d+)", text or ""))) or None
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #cd4c0041
+# %% ../../nbs/lib/15_feeds.clean.ipynb #717df1c6
 _TERMS = {
     "reward_type": str,
     "min_qty": _number,
@@ -798,7 +841,7 @@ def _terms(record: dict) -> tuple:
     "Read the terms that stand on a promotion or on its items, in the order of _TERM_COLUMNS."
     return _read_terms(*map(record.get, _TERM_TAGS.values()))
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #76889cd0
+# %% ../../nbs/lib/15_feeds.clean.ipynb #cbe56942
 def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: list[dict], theirs: list[tuple]) -> dict:
     "Describe a promotion; terms that only its items carry, all alike, count as its own."
     shared = [values[0] if len(set(values)) == 1 else None for values in zip(*set(theirs), strict=True)] or [
@@ -827,7 +870,7 @@ def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: li
         "remarks": _words(get(record, "remarks")),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #f1881f8e
+# %% ../../nbs/lib/15_feeds.clean.ipynb #42af28ca
 def _promotion_item_row(key: tuple, code: str, line: dict, shared: tuple, own: tuple) -> dict:
     "Describe an item of a promotion with the terms that stand on it, or on the record that lists it."
     terms = [common if value is None else value for value, common in zip(own, shared, strict=True)]
@@ -845,7 +888,7 @@ def _promotion_item_row(key: tuple, code: str, line: dict, shared: tuple, own: t
         **dict(zip(_TERM_COLUMNS, terms, strict=True)),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #288fafbe
+# %% ../../nbs/lib/15_feeds.clean.ipynb #a0a80110
 LATITUDES, LONGITUDES = (-90.0, 90.0), (-180.0, 180.0)
 
 
@@ -854,7 +897,7 @@ def _degrees(text: str | None, bounds: tuple[float, float]) -> float | None:
     value = _number(text)
     return value if value and bounds[0] <= value <= bounds[1] else None
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #f41fe170
+# %% ../../nbs/lib/15_feeds.clean.ipynb #028c34a5
 @dataclass
 class StoreCleaner:
     "Turns the store records of one file into typed rows; table `stores`. Of two records of one store the later update is kept."
@@ -873,6 +916,9 @@ class StoreCleaner:
             store = make_store_id(get(record, "store_id") or get(piece.header, "store_id"))
             if not store or not chain:
                 out.reject(row, "missing_store" if store else "missing_code", record)
+                continue
+            if not _CODE.fullmatch(store):
+                out.reject(row, "bad_code", record)
                 continue
             out.accepted += 1
             new = row, record, get(record, "sub_chain_id") or sub, piece.header
@@ -899,10 +945,10 @@ class StoreCleaner:
         self.latest = max((r["updated_at"] for r in rows if r["updated_at"]), default=None)
         return {"stores": make_table("stores", rows)}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #f96586ec
+# %% ../../nbs/lib/15_feeds.clean.ipynb #877a85ec
 _STORE_TEXTS = ("chain_name", "sub_chain_name", "store_name", "address", "city")
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #8a10b9c5
+# %% ../../nbs/lib/15_feeds.clean.ipynb #5a69a7b0
 def _store_row(chain: str, store: str, sub: str | None, record: dict, header: dict) -> dict:
     "Describe a store."
     updated = parse_date(
@@ -922,5 +968,5 @@ def _store_row(chain: str, store: str, sub: str | None, record: dict, header: di
         "updated_at": updated,
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #74144763
+# %% ../../nbs/lib/15_feeds.clean.ipynb #02d916f8
 CLEANERS = {"Price": PriceCleaner, "Promo": PromotionCleaner, "Stores": StoreCleaner}

@@ -6,7 +6,7 @@
 __all__ = ['STATUSES', 'FETCH_REASONS', 'FETCH_COLUMNS', 'STORES_SERVE', 'UNFINISHED', 'MAX_UNPACKED', 'find_day', 'split_by_day',
            'check_file_name', 'show_text', 'find_cut', 'Manifest', 'say_habits', 'Fetched', 'fetch']
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #49901af0
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #dcaeb8d3
 import hashlib
 import json
 import os
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import SourceError, choose
+from ..errors import MissingExtraError, SourceError, choose
 from .chains import Chain, find_chains
 from .names import parse_name
 from grocery.feeds.portals import (
@@ -258,13 +258,13 @@ def _is_same(line: dict, listing: Listing) -> bool:
     known = listing.size is not None or listing.modified_at is not None
     return known and (line["size"], line["modified_at"]) == (listing.size, _stamp(listing.modified_at))
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #3d6f0921
-def _is_packed(path: Path) -> bool:
-    "Tell whether a file is gzip or zip, whose checksum tells when it is not whole."
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #9d71f6a8
+def _is_packed(path: Path, signs: tuple[bytes, ...] = (b"\x1f\x8b", b"PK")) -> bool:
+    "Tell whether a file is gzip or zip, whose end tells when it is not whole."
     with path.open("rb") as file:
-        return file.read(2) in (b"\x1f\x8b", b"PK")
+        return file.read(2) in signs
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #622e64b7
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #242d5df6
 class _Part:
     "The bytes of a listing so far."
 
@@ -280,7 +280,9 @@ class _Part:
             size = self.path.stat().st_size
         except (OSError, ValueError):
             return 0, {}
-        proves_itself = about.get("total") is not None and size and _is_packed(self.path)
+        proves_itself = (
+            about.get("total") is not None and size and _is_packed(self.path, (b"\x1f\x8b",))
+        )  # a zip's checksums are not asked
         provable = about.get("etag") or about.get("last_modified") or proves_itself
         return (size, about) if provable and not about.get("restart") else (0, about)
 
@@ -340,11 +342,12 @@ def _write(body: Body, part: _Part, size: int, manners: Manners, stop: threading
         os.fsync(file.fileno())
     return size
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #8a4556c2
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #fe408a49
 def _receive(portal: Portal, listing: Listing, part: _Part, held: dict | None, stop: threading.Event) -> str:
     'Get what is missing of a listing\'s bytes into its part; gives "not_modified" or "".'
     offset, about = part.read()
     if offset and offset == about["total"] and (listing.size is not None or listing.modified_at):
+        _check_size(listing, part, about, offset)
         return ""  # a kill came between its last byte and its name
     marks = about if offset else {key: (held or {}).get(key, "") for key in ("etag", "last_modified")}
     with portal.open(listing, offset, marks) as body:
@@ -510,7 +513,7 @@ def _keep(job: _Job, listing: Listing, part: _Part, tries: int, whole: bool) -> 
     status, reason = ("fetched", "") if is_new else ("held", "same_bytes")
     return status, reason, {"path": line["path"], "bytes": line["bytes"], "sha256": sha256, "tries": tries}
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #189993c7
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #5afb1a6c
 def _fetch_file(job: _Job, portal: Portal, chain: Chain, listing: Listing) -> None:
     "Fetch one listing, however it ends."
     tries = [0]
@@ -551,7 +554,7 @@ def _fetch_file(job: _Job, portal: Portal, chain: Chain, listing: Listing) -> No
         job.note(chain, listing, status, reason, **more)
     except PortalError as error:
         _note_failure(job, chain, listing, part, error, tries[0])
-    except (_Stopped, SourceError):
+    except (_Stopped, SourceError, MissingExtraError):
         raise
     except Exception as error:
         job.note(chain, listing, "failed", "fault", f"{type(error).__name__}: {error}", tries=tries[0])
@@ -620,7 +623,7 @@ def _opened(job: _Job, chain: Chain) -> Iterator[tuple[Portal, list[tuple[str, .
             yield portal, batches, listings
         return
 
-# %% ../../nbs/lib/19_feeds.fetch.ipynb #3c24ff0c
+# %% ../../nbs/lib/19_feeds.fetch.ipynb #099525d0
 def _fetch_chain(job: _Job, chain: Chain) -> None:
     "Fetch what one chain lists for the day, however it ends."
     seen: set[Listing] = set()
@@ -647,7 +650,7 @@ def _fetch_chain(job: _Job, chain: Chain) -> None:
         job.note(
             chain, None, "failed", error.reason, str(error) + abroad * (error.reason in ("blocked", *_UNREACHABLE))
         )
-    except (_Stopped, SourceError):
+    except (_Stopped, SourceError, MissingExtraError):
         raise
     except Exception as error:  # one chain's surprise must not end the day of the others
         job.note(chain, None, "failed", "fault", f"{type(error).__name__}: {error}")

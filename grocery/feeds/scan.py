@@ -7,7 +7,7 @@ __all__ = ['IGNORED', 'CODE', 'PRICE', 'UPDATED', 'SOLD', 'FLAG', 'DESCRIBED', '
            'SLOTS', 'SEPARATOR', 'PAD', 'FOUND', 'MAX_REMEMBERED', 'Template', 'make_template', 'hash_code', 'can_scan',
            'Scanned', 'Memory', 'Scanner']
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #991bf302
+# %% ../../nbs/lib/13_feeds.scan.ipynb #d8ac2333
 import ctypes
 import hashlib
 import json
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -445,7 +446,7 @@ def _count_closed(buf, size, tags, fields, length):
         )
     return total
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #0ac7cfb8
+# %% ../../nbs/lib/13_feeds.scan.ipynb #74167b96
 def _scan(
     sizes, buf, tags, masks, lengths, roles, classes, spare, slots, arena, places,
     codes, code_ends, prices, updated, sold, flags, hashes, plain, texts, text_ends, text_hashes, numbers, odd, gtins, gtin_ends,
@@ -453,7 +454,7 @@ def _scan(
     "Read a block that is records and nothing else: plain rows, odd rows, bytes of codes and of descriptions go to `sizes`; -1 if it is something else."
     size, fields, described = sizes[0], sizes[1], sizes[2]
     limit = _count_closed(buf, size, tags, fields, lengths[fields])
-    sizes[FOUND], sizes[FOUND + 4] = -1, limit
+    sizes[FOUND], sizes[FOUND + 1], sizes[FOUND + 2], sizes[FOUND + 3], sizes[FOUND + 4] = -1, 0, 0, 0, limit
     if limit > sizes[3]:
         return
     for k in range(described + DESCRIBED):
@@ -525,7 +526,7 @@ _COLUMNS |= {
 }
 FOUND = 8  # where the results begin in `sizes`: plain rows, odd rows, bytes of codes, of descriptions, closing tags
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #c0a10019
+# %% ../../nbs/lib/13_feeds.scan.ipynb #6539baad
 def _build(
     path: str,  # where the machine code goes
 ) -> None:
@@ -547,8 +548,16 @@ def _build(
     )  # the compiler's own, for errors that bare addresses cannot raise
     for name in never:
         text = text.replace(f"@{name}(", f"@grocery_{name}(")
-    head = json.dumps({"entry": entry.native_name, "never": [f"grocery_{name}" for name in never]}).encode()
-    Path(path).write_bytes(head + b"\n" + machine.emit_object(llvm.parse_assembly(text)))
+    code = machine.emit_object(llvm.parse_assembly(text))
+    head = {
+        "entry": entry.native_name,
+        "never": [f"grocery_{name}" for name in never],
+        "sha256": hashlib.sha256(code).hexdigest(),
+    }
+    with open(path, "wb") as file:
+        file.write(json.dumps(head).encode() + b"\n" + code)
+        file.flush()
+        os.fsync(file.fileno())
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #bd3b134e
 def _try(
@@ -561,7 +570,7 @@ def _try(
     if found is None or found.prices.tolist() != [69_000] * 3 or bytes(found.texts[0]) != b"a&amp;b\x1f" * 3:
         raise SystemExit(1)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #3a86fc9f
+# %% ../../nbs/lib/13_feeds.scan.ipynb #d885bc84
 def _load(path: Path):
     "Load machine code; returns a function of addresses, and what keeps it alive."
     import llvmlite.binding as llvm
@@ -570,6 +579,8 @@ def _load(path: Path):
     llvm.initialize_native_asmprinter()
     head, _, code = path.read_bytes().partition(b"\n")
     head = json.loads(head)
+    if hashlib.sha256(code).hexdigest() != head["sha256"]:
+        raise ValueError(f"{path} is damaged")
     for name in head["never"]:
         llvm.add_symbol(name, ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value)
     machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault", jit=True)
@@ -579,7 +590,7 @@ def _load(path: Path):
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(_INPUTS) + len(_COLUMNS)))
     return kind(engine.get_function_address(head["entry"])), engine
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #2053d294
+# %% ../../nbs/lib/13_feeds.scan.ipynb #b512403b
 def _cache_file() -> Path:
     "Name the machine code by everything it was made from; raise GroceryError if others could write into its folder."
     import llvmlite.binding as llvm
@@ -597,7 +608,8 @@ def _cache_file() -> Path:
     key = hashlib.sha256(
         repr([pieces, machine, DESCRIBED, NO_DATE, OTHER_DATE, MAX_CODE, MAX_TEXT, SLOTS, FOUND]).encode()
     ).hexdigest()[:24]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "grocery"
+    wished = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(wished if os.path.isabs(wished) else Path.home() / ".cache") / "grocery"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state = folder.stat()
     if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
@@ -606,32 +618,41 @@ def _cache_file() -> Path:
         )
     return folder / f"scan-{key}.o"
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #9ff76301
+# %% ../../nbs/lib/13_feeds.scan.ipynb #cbb3aad8
 @lru_cache(maxsize=1)
 def _compiled():
-    "Load the scan, made if need be."
+    "Load the scan, made if need be, and anew if what lies in the cache is damaged."
     file = _cache_file()
-    if not file.exists():
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            made = Path(folder) / "scan.o"
-            path = os.pathsep.join(p for p in sys.path if p)
-            for step in ("_build", "_try"):
-                call = [sys.executable, "-c", f"from grocery.feeds import scan; scan.{step}({str(made)!r})"]
-                subprocess.run(
-                    call, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300, capture_output=True
-                )
-            os.replace(made, file)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return _load(file)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        made = Path(folder) / "scan.o"
+        path = os.pathsep.join(p for p in sys.path if p)
+        for step in ("_build", "_try"):
+            call = [sys.executable, "-c", f"from grocery.feeds import scan; scan.{step}({str(made)!r})"]
+            subprocess.run(call, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300, capture_output=True)
+        os.replace(made, file)
     return _load(file)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #a48bd5a2
+# %% ../../nbs/lib/13_feeds.scan.ipynb #9f428381
 @lru_cache(maxsize=1)
 def can_scan() -> bool:  # False where numba is not installed, or its work can be neither made nor kept
     "Tell whether the fast scan can be used."
-    if find_spec("numba") is None:
+    if find_spec("numba") is None or find_spec("llvmlite") is None:
         return False
     try:
         return bool(_compiled())
-    except (GroceryError, OSError, RuntimeError, ValueError, AttributeError, subprocess.SubprocessError):
+    except (
+        GroceryError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        subprocess.SubprocessError,
+    ):
         return False
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #2b3a8308
@@ -687,7 +708,7 @@ class Memory:
         self.count += 1
         return self.count - 1
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #ce221ac7
+# %% ../../nbs/lib/13_feeds.scan.ipynb #033175fa
 class Scanner:
     "Scans the blocks of one file after another."
 
@@ -749,7 +770,7 @@ class Scanner:
         sizes[:4] = size, len(template.roles), template.described, self.room - 3
         self.compiled[0](*self.addresses)
         n, odds, c, t, closed = sizes[FOUND : FOUND + 5].tolist()
-        if n + odds != closed:
+        if n < 0 or n + odds != closed:
             return None
         texts, gtin_ends = (out["texts"][:t], out["text_ends"][: n + 1]), out["gtin_ends"][: n + 1]
         columns = {

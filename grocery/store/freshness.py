@@ -84,17 +84,19 @@ def _ask_habits(last: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
             out[column] = out[column].mask(take, found[column])
     return out
 
-# %% ../../nbs/lib/26_store.freshness.ipynb #93059574
+# %% ../../nbs/lib/26_store.freshness.ipynb #c5ab3ba1
+def _instant(now: datetime | pd.Timestamp | str) -> pd.Timestamp:
+    "A moment in UTC; one without a zone is Israel's."
+    moment = pd.Timestamp(now)
+    return (moment if moment.tzinfo else moment.tz_localize(ISRAEL)).tz_convert("UTC")
+
+# %% ../../nbs/lib/26_store.freshness.ipynb #9c3e106e
 def score_lateness(
     seen: pd.DataFrame,  # chain_id, store_id, kind, published_at (UTC): one row per file and store it speaks of
     now: datetime | pd.Timestamp,  # only what was published by then is looked at
 ) -> pd.DataFrame:  # the columns of `freshness`
     "Compare each store's silence with its habit."
-    now = (
-        pd.Timestamp(now).tz_convert("UTC")
-        if pd.Timestamp(now).tzinfo
-        else pd.Timestamp(now, tz=ISRAEL).tz_convert("UTC")
-    )
+    now = _instant(now)
     gaps = _gaps(seen[seen["published_at"] <= now].drop_duplicates())
     every = gaps.groupby(_KEY, as_index=False).agg(
         files=("published_at", "size"), first_seen_at=("published_at", "first"), last_seen_at=("published_at", "last")
@@ -111,7 +113,7 @@ def score_lateness(
     )
     return table[TABLES["freshness"].schema.names]
 
-# %% ../../nbs/lib/26_store.freshness.ipynb #7ca7abb3
+# %% ../../nbs/lib/26_store.freshness.ipynb #81b792cb
 def make_freshness(
     lake: Lake,  # an open lake; its table `freshness` is written
     now: datetime
@@ -128,7 +130,7 @@ def make_freshness(
     lake.overwrite("freshness", table)
     return table.to_pandas()
 
-# %% ../../nbs/lib/26_store.freshness.ipynb #1e145431
+# %% ../../nbs/lib/26_store.freshness.ipynb #8d78f332
 _SOLD = """
 WITH moment AS (SELECT coalesce({now}, (SELECT max(published_at) FROM files)) AS at)
 SELECT p.chain_id, p.store_id, p.item_code, p.item_name, p.price_ils, s.last_sale_at, date_diff('second', s.last_sale_at, moment.at) / 86400.0 AS days
@@ -143,14 +145,14 @@ FROM ({sold}) GROUP BY ALL ORDER BY chain_id, store_id"""
 
 
 def _sold(now) -> str:
-    return _SOLD.format(now=f"TIMESTAMPTZ '{pd.Timestamp(now).isoformat()}'" if now is not None else "NULL")
+    return _SOLD.format(now=f"TIMESTAMPTZ '{_instant(now).isoformat()}'" if now is not None else "NULL")
 
-# %% ../../nbs/lib/26_store.freshness.ipynb #ae667bcf
+# %% ../../nbs/lib/26_store.freshness.ipynb #a4b6388b
 def make_availability(
     lake: Lake,  # an open lake
     now: datetime
     | pd.Timestamp
-    | None = None,  # the moment to look back from, with a zone; None is the newest publication
+    | None = None,  # the moment to look back from, without a zone in Israel; None is the newest publication
 ) -> pd.DataFrame:  # per chain and store: listed, told (items whose last sale is known), and which share of those was sold in 1, 7 and 30 days; nan where none is told
     "Say which share of a store's list was sold lately."
     return lake.sql(_SHARES.format(sold=_sold(now))).to_pandas()

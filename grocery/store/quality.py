@@ -449,7 +449,7 @@ def check_code(
         return None
     return next(right for digit in "0123456789" if make_gtin(right := code[:-1] + digit))
 
-# %% ../../nbs/lib/25_store.quality.ipynb #c185f814
+# %% ../../nbs/lib/25_store.quality.ipynb #25c6c258
 def check_quantity(
     name: str | None,  # an item's name
     quantity: float | None,  # its net quantity
@@ -457,7 +457,7 @@ def check_quantity(
 ) -> tuple[float, str] | None:  # what the name says; None where the two agree or one is silent
     "Compare an item's quantity with what its name tells."
     told, told_unit = parse_name_quantity(name)
-    if not told or not quantity or unit not in ("g", "ml") or told_unit != unit:
+    if not told or not quantity or not quantity > 0 or unit not in ("g", "ml") or told_unit != unit:
         return None
     ratio = max(told / quantity, quantity / told)
     is_pack = 1.5 < ratio < 50 and abs(ratio - round(ratio)) < 0.02 and round(ratio) != 10
@@ -672,7 +672,7 @@ SELECT p.chain_id, p.store_id, p.valid_from, b.price_ils::DOUBLE AS before, p.pr
 JOIN prices b ON (p.chain_id, p.store_id, p.item_code, p.valid_from) = (b.chain_id, b.store_id, b.item_code, b.valid_to)
 WHERE p.price_ils <> b.price_ils AND {asked} GROUP BY ALL HAVING count(*) > 1"""
 
-# %% ../../nbs/lib/25_store.quality.ipynb #d0ba1975
+# %% ../../nbs/lib/25_store.quality.ipynb #35765915
 def _check_prices(lake: Lake, file_ids: list[str] | None, belief: Belief) -> pd.DataFrame:
     "Judge the prices that some files began; None asks all."
     rows = lake.sql("SELECT count(*) AS n FROM prices")["n"][0].as_py()
@@ -709,7 +709,8 @@ def _among(file_ids: list[str] | None, column: str) -> str:
     "A condition on a file's id, in SQL; None takes all."
     if file_ids is None:
         return "true"
-    return f"{column} IN ({', '.join(repr(str(f)) for f in file_ids)})" if file_ids else "false"
+    quoted = ", ".join("'" + file_id.replace("'", "''") + "'" for file_id in file_ids)
+    return f"{column} IN ({quoted})" if file_ids else "false"
 
 # %% ../../nbs/lib/25_store.quality.ipynb #8c203f6d
 def check_lake(
