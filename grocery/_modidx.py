@@ -182,6 +182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._club': ('lib/feeds.clean.html#_club', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._code': ('lib/feeds.clean.html#_code', 'grocery/feeds/clean.py'),
+                                     'grocery.feeds.clean._count_lines': ('lib/feeds.clean.html#_count_lines', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._degrees': ('lib/feeds.clean.html#_degrees', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._describe': ('lib/feeds.clean.html#_describe', 'grocery/feeds/clean.py'),
                                      'grocery.feeds.clean._descriptions': ('lib/feeds.clean.html#_descriptions', 'grocery/feeds/clean.py'),

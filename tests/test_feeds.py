@@ -345,3 +345,65 @@ def test_a_zip_with_two_files_is_not_whole():
 @pytest.mark.parametrize("text", ["1e3", "1_000", "٣", "12x", "--1", "1.2.3"])
 def test_what_only_looks_like_a_number_is_no_price(text):
     assert read_feed(make_feed(1, price=text).encode(), NAME).ledger["rejected"] == {"bad_price": 1}
+
+
+def test_records_of_another_kind_are_not_lost_silently():
+    one = ITEM.format(code=5, name="x", price="9.90")
+    for text in (
+        make_feed(2).replace(
+            "</Items>", "</Items><Promotions><Promotion><PromotionId>9</PromotionId></Promotion></Promotions>"
+        ),
+        make_feed(2).replace("</Items>", f"</Items><Products>{one.replace('Item>', 'Product>')}</Products>"),
+        make_feed(2).replace("</Items>", one.replace("<Item>", "<ITEM>").replace("</Item>", "</ITEM>") + "</Items>"),
+    ):
+        ledger = read_feed(text.encode(), NAME).ledger
+        assert ledger["rows_in"] == 3 and adds_up(ledger) and not ledger["complete"], text[-200:]
+
+
+def test_one_wrong_byte_decides_nothing_about_later_hebrew():
+    plain = "".join(ITEM.format(code=n + 100, name="milk", price="5") for n in range(15_000))
+    hebrew = "".join(ITEM.format(code=n + 100_000, name="חלב", price="5") for n in range(3_000))
+    head = "<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Items>"
+    wrong = ITEM.format(code=7, name="#", price="5").encode().replace(b"#", b"\xff")
+    data = (
+        head.encode()
+        + plain.encode()
+        + wrong
+        + plain.replace("<ItemCode>", "<ItemCode>9").encode()
+        + hebrew.encode()
+        + b"</Items></Root>"
+    )
+    for mark in (b"", b"\xef\xbb\xbf"):
+        names = read_feed(mark + data, NAME).tables["items"]["item_name"].to_pylist()
+        assert names.count("חלב") == 3_000 and not any("\ufffd" in name for name in names)
+
+
+def test_a_place_that_is_told_late_is_the_right_place():
+    late = make_feed(2).replace("<ChainId>7290000000001</ChainId><SubChainId>1</SubChainId><StoreId>1</StoreId>", "")
+    late = late.replace("</Root>", "<ChainId>7290000000001</ChainId><StoreId>7</StoreId></Root>")
+    ledger = read_feed(late.encode(), "PriceFull7290999999999-003-202603010341.xml").ledger
+    assert (ledger["chain_id"], ledger["store_id"], ledger["accepted"]) == ("7290000000001", "007", 2)
+    branches = "".join(
+        f"<Branch><Items>{ITEM.format(code=n, name='x', price=n)}</Items><StoreId>{n}</StoreId></Branch>"
+        for n in (1, 2, 3)
+    )
+    feed = read_feed(f"<Root><ChainId>7290000000001</ChainId>{branches}</Root>".encode(), NAME)
+    assert feed.ledger["accepted"] == 0 and feed.ledger["rejected"] == {"missing_store": 3}
+
+
+def test_the_later_terms_of_a_promotion_are_kept():
+    one = "<Promotion><PromotionId>9</PromotionId><PromotionUpdateDate>2026-03-0{}</PromotionUpdateDate><PromotionEndDate>2026-04-0{}</PromotionEndDate><PromotionItems><Item><ItemCode>1{}</ItemCode></Item></PromotionItems></Promotion>"
+    for order in ((1, 2), (2, 1)):
+        text = "".join(one.format(n, n, n) for n in order)
+        feed = read_feed(f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Promotions>{text}</Promotions></Root>".encode(), "PromoFull7290000000001-001-202603010341.xml")  # fmt: skip
+        (promotion,) = feed.tables["promotions"].to_pylist()
+        assert promotion["ends_at"].day == 2 and promotion["items"] == 2
+
+
+def test_counts_of_several_lists_are_added_and_missing_rows_are_told():
+    lists = "".join(
+        f"<Branch><StoreId>{n}</StoreId><Items Count='{c}'>{ITEM.format(code=7, name='x', price=1)}</Items></Branch>"
+        for n, c in ((1, 1), (2, 9))
+    )
+    ledger = read_feed(f"<Root><ChainId>7290000000001</ChainId>{lists}</Root>".encode(), NAME).ledger
+    assert (ledger["declared_count"], ledger["rows_in"], ledger["missing"], ledger["complete"]) == (10, 2, 8, False)

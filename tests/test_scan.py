@@ -219,3 +219,53 @@ def test_columns_of_dates_are_dates_one_by_one():
     for seconds, instant in zip(local, _instants(np.array(local)).to_pylist(), strict=True):
         text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
         assert instant == parse_date(text)[0], text
+
+
+def test_threads_do_not_mix_their_descriptions():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def feed(thread: int) -> bytes:
+        rows = "".join(
+            f"<Item><ItemCode>{n + 100}</ItemCode><ItemName>t{thread} item {n}</ItemName><ItemPrice>5.5</ItemPrice></Item>"
+            for n in range(2_000)
+        )
+        return f"<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Items>{rows}</Items></Root>".encode()
+
+    def names(thread: int) -> bool:
+        tables = read_feed(feed(thread), NAME).tables
+        return all(name.startswith(f"t{thread} ") for name in tables["items"]["item_name"].to_pylist())
+
+    before, parse.SCAN_FROM = parse.SCAN_FROM, ALWAYS
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(names, [1, 2, 3, 4] * 3))
+    finally:
+        parse.SCAN_FROM = before
+
+
+def test_a_refused_block_says_nothing_of_the_one_before():
+    odd = "<Item><ItemCode>15</ItemCode><ItemName a='1'>x</ItemName><ItemPrice>5</ItemPrice></Item>"
+    plain = "<Item><ItemCode>15</ItemCode><ItemName>x</ItemName><ItemPrice>5</ItemPrice></Item>"
+    template = scan.make_template(plain.encode(), b"Item", {b"itemcode": scan.CODE, b"itemprice": scan.PRICE})
+    scanner = scan.Scanner(template)
+    assert len(scanner.scan((odd * 5).encode()).odd) == 5
+    assert scanner.scan((plain * 2 + "</Items><Items>" + plain * 2).encode()) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "[1]"])
+def test_damaged_machine_code_is_made_anew(tmp_path, damage, monkeypatch):
+    import shutil
+
+    whole = scan._cache_file()
+    scan.can_scan()
+    (tmp_path / "grocery").mkdir(mode=0o700)
+    data = bytearray(whole.read_bytes())
+    data[-200] ^= 1
+    bad = {"cut": whole.read_bytes()[:-200], "empty": b"", "flipped": bytes(data), "[1]": b"[1]\nx"}[damage]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = scan._cache_file()
+    path.write_bytes(bad)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        scan._load(path)
+    shutil.copy(whole, path)
+    assert scan._load(path)

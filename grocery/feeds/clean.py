@@ -698,7 +698,7 @@ def _fill(name: str, columns: dict) -> pa.Table:
 # %% ../../nbs/lib/15_feeds.clean.ipynb #6e782dce
 BUFFERED = 10_000  # rows held as Python objects before they become columns
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #779ee7bb
+# %% ../../nbs/lib/15_feeds.clean.ipynb #458e8198
 @dataclass
 class PromotionCleaner:
     "Turns the promotion records of one file into typed rows; tables `promotions` and `promotion_items`."
@@ -759,27 +759,27 @@ class PromotionCleaner:
     ) -> dict[str, pa.Table]:  # "promotions", "promotion_items"
         "Give the tables of the whole file."
         self._write()
-        promotions, lines = (pa.concat_tables(tables) for tables in self.written.values())
-        if len(self.written["promotions"]) > 1:
-            promotions, lines = (
-                keep_last(promotions, TABLES["promotions"].key),
-                keep_last(lines, TABLES["promotion_items"].key),
-            )
-        key = list(TABLES["promotions"].key)
-        counts = lines.group_by(key).aggregate([([], "count_all")])
-        order = promotions.select(key).append_column("_row", pa.array(np.arange(len(promotions))))
-        counted = order.join(counts, key).sort_by("_row")["count_all"].fill_null(0).combine_chunks()
-        at = promotions.schema.get_field_index("items")
-        return {
-            "promotions": promotions.set_column(at, promotions.schema.field(at), counted.cast(pa.int64())),
-            "promotion_items": lines,
-        }
+        return _count_lines(*(pa.concat_tables(tables) for tables in self.written.values()))
+
+# %% ../../nbs/lib/15_feeds.clean.ipynb #434fe50c
+def _count_lines(promotions: pa.Table, lines: pa.Table) -> dict[str, pa.Table]:
+    "Keep the last word of each promotion and line, and count the lines of each."
+    promotions, lines = keep_last(promotions, TABLES["promotions"].key), keep_last(lines, TABLES["promotion_items"].key)
+    key = list(TABLES["promotions"].key)
+    counts = lines.group_by(key).aggregate([([], "count_all")])
+    order = promotions.select(key).append_column("_row", pa.array(np.arange(len(promotions))))
+    counted = order.join(counts, key).sort_by("_row")["count_all"].fill_null(0).combine_chunks()
+    at = promotions.schema.get_field_index("items")
+    return {
+        "promotions": promotions.set_column(at, promotions.schema.field(at), counted.cast(pa.int64())),
+        "promotion_items": lines,
+    }
 
 
 def _is_later(update: datetime | None, other: datetime | None) -> bool:
     return bool(update and other and update > other)
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #a4fe84fc
+# %% ../../nbs/lib/15_feeds.clean.ipynb #69a51794
 def keep_last(
     table: pa.Table,  # any table
     key: tuple[str, ...],  # columns that should name a row
@@ -789,7 +789,7 @@ def keep_last(
     last = numbered.group_by(list(key)).aggregate([("_row", "max")])["_row_max"].to_numpy()
     return table.take(pa.array(np.sort(last)))
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #c0736d81
+# %% ../../nbs/lib/15_feeds.clean.ipynb #67ccd289
 def _end(text: str | None, hour: str | None) -> tuple[datetime | None, bool]:
     "Read the end of a promotion; a date without any clock means the end of that day."
     end, wrong = parse_date(text, hour)
@@ -807,12 +807,12 @@ def _promotion_dates(record: dict) -> dict:
     bad = {None: True} if any(wrong for _, wrong in found.values()) else {}
     return bad | {k: v for k, (v, _) in found.items()} | {"updated_at": parse_date(get(record, "promotion_updated"))[0]}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #df95861b
+# %% ../../nbs/lib/15_feeds.clean.ipynb #0b47b5ff
 def _club(text: str | None) -> str | None:
     "Read club numbers; `0 - everyone` is 0."
     return ",".join(dict.fromkeys(re.findall(r"(?:^|,)\s*(\d+)", text or ""))) or None
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #717df1c6
+# %% ../../nbs/lib/15_feeds.clean.ipynb #cd4c0041
 _TERMS = {
     "reward_type": str,
     "min_qty": _number,
@@ -841,7 +841,7 @@ def _terms(record: dict) -> tuple:
     "Read the terms that stand on a promotion or on its items, in the order of _TERM_COLUMNS."
     return _read_terms(*map(record.get, _TERM_TAGS.values()))
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #cbe56942
+# %% ../../nbs/lib/15_feeds.clean.ipynb #76889cd0
 def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: list[dict], theirs: list[tuple]) -> dict:
     "Describe a promotion; terms that only its items carry, all alike, count as its own."
     shared = [values[0] if len(set(values)) == 1 else None for values in zip(*set(theirs), strict=True)] or [
@@ -870,7 +870,7 @@ def _promotion_row(key: tuple, sub_chain_id: str | None, record: dict, lines: li
         "remarks": _words(get(record, "remarks")),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #42af28ca
+# %% ../../nbs/lib/15_feeds.clean.ipynb #f1881f8e
 def _promotion_item_row(key: tuple, code: str, line: dict, shared: tuple, own: tuple) -> dict:
     "Describe an item of a promotion with the terms that stand on it, or on the record that lists it."
     terms = [common if value is None else value for value, common in zip(own, shared, strict=True)]
@@ -888,7 +888,7 @@ def _promotion_item_row(key: tuple, code: str, line: dict, shared: tuple, own: t
         **dict(zip(_TERM_COLUMNS, terms, strict=True)),
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #a0a80110
+# %% ../../nbs/lib/15_feeds.clean.ipynb #288fafbe
 LATITUDES, LONGITUDES = (-90.0, 90.0), (-180.0, 180.0)
 
 
@@ -897,7 +897,7 @@ def _degrees(text: str | None, bounds: tuple[float, float]) -> float | None:
     value = _number(text)
     return value if value and bounds[0] <= value <= bounds[1] else None
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #028c34a5
+# %% ../../nbs/lib/15_feeds.clean.ipynb #0bbea3c1
 @dataclass
 class StoreCleaner:
     "Turns the store records of one file into typed rows; table `stores`. Of two records of one store the later update is kept."
@@ -945,10 +945,10 @@ class StoreCleaner:
         self.latest = max((r["updated_at"] for r in rows if r["updated_at"]), default=None)
         return {"stores": make_table("stores", rows)}
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #877a85ec
+# %% ../../nbs/lib/15_feeds.clean.ipynb #f96586ec
 _STORE_TEXTS = ("chain_name", "sub_chain_name", "store_name", "address", "city")
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #5a69a7b0
+# %% ../../nbs/lib/15_feeds.clean.ipynb #8a10b9c5
 def _store_row(chain: str, store: str, sub: str | None, record: dict, header: dict) -> dict:
     "Describe a store."
     updated = parse_date(
@@ -968,5 +968,5 @@ def _store_row(chain: str, store: str, sub: str | None, record: dict, header: di
         "updated_at": updated,
     }
 
-# %% ../../nbs/lib/15_feeds.clean.ipynb #02d916f8
+# %% ../../nbs/lib/15_feeds.clean.ipynb #74144763
 CLEANERS = {"Price": PriceCleaner, "Promo": PromotionCleaner, "Stores": StoreCleaner}

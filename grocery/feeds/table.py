@@ -362,12 +362,12 @@ def _find_header(lines: list[str], mapping: str | None, file_name: str) -> _Head
             return _Header(-1, list(columns), delimiter, MAPPINGS[mapping], mapping)
     return None
 
-# %% ../../nbs/lib/16_feeds.table.ipynb #e1d875d4
+# %% ../../nbs/lib/16_feeds.table.ipynb #431b2adc
 def is_table(
     start: bytes,  # the first bytes of a file, unpacked
     mapping: str | None = None,  # a key of MAPPINGS; None tries all
     file_name: str = "",  # its name
-) -> bool:
+) -> bool:  # False where the header is not among the first lines
     "Tell whether a file begins like a table that a mapping fits."
     mapping = choose(mapping, MAPPINGS, "column mapping") if mapping else None
     return _find_header(_split_lines(_decode(start)[0]), mapping, file_name) is not None

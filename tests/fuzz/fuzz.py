@@ -1,6 +1,6 @@
 """The coverage-guided fuzzer: `python -m tests.fuzz.fuzz TARGET CORPUS... [-max_total_time=600]`, with the options of libFuzzer.
 
-It needs atheris (https://pypi.org/project/atheris/), which has wheels for Linux on x86-64 only; that is why it is in no extra, and why the test suite replays what it
+It needs the package atheris, which has wheels for Linux on x86-64 only; that is why it is in no extra, and why the test suite replays what it
 found without it. A break is kept once for each place and message under FUZZ_FOUND (./found), and the run goes on; what kills the process is kept by libFuzzer.
 """
 
@@ -18,7 +18,16 @@ import atheris
 from tests.fuzz.grammar import Choices, make_feed
 
 with atheris.instrument_imports(
-    include=["grocery.feeds.check", "grocery.feeds.clean", "grocery.feeds.names", "grocery.feeds.parse", "grocery.feeds.read", "grocery.feeds.table", "grocery.units", "grocery.text"],
+    include=[
+        "grocery.feeds.check",
+        "grocery.feeds.clean",
+        "grocery.feeds.names",
+        "grocery.feeds.parse",
+        "grocery.feeds.read",
+        "grocery.feeds.table",
+        "grocery.units",
+        "grocery.text",
+    ],
     enable_loader_override=False,
 ):
     from tests.fuzz import invariants as holds
@@ -43,14 +52,22 @@ def fuzz_feed(data: bytes) -> None:
 def fuzz_diff(data: bytes) -> None:
     "Feeds from the grammar, read in four ways."
     choose = Choices(data[:6])
-    sizes, head, group = [1 + choose.byte(), 1 + choose.byte() * 7, 1 + choose.byte() % 9], choose.pick([1 << 16, 300, 50, 2000]), choose.pick([1 << 19, 200, 1000])
+    sizes, head, group = (
+        [1 + choose.byte(), 1 + choose.byte() * 7, 1 + choose.byte() % 9],
+        choose.pick([1 << 16, 300, 50, 2000]),
+        choose.pick([1 << 19, 200, 1000]),
+    )
     holds.check_alike(*make_feed(data[6:]), sizes, head, group)
 
 
 def fuzz_rawdiff(data: bytes) -> None:
     "Any bytes, read in four ways."
     choose = Choices(data[-6:])
-    sizes, head, group = [1 + choose.byte(), 1 + choose.byte() * 7, 1 + choose.byte() % 9], choose.pick([1 << 16, 300, 50, 2000]), choose.pick([1 << 19, 200, 1000])
+    sizes, head, group = (
+        [1 + choose.byte(), 1 + choose.byte() * 7, 1 + choose.byte() % 9],
+        choose.pick([1 << 16, 300, 50, 2000]),
+        choose.pick([1 << 19, 200, 1000]),
+    )
     holds.check_alike(data[:-6], "PriceFull7290000000001-001-202603010341.gz", sizes, head, group)
 
 
@@ -69,7 +86,9 @@ TARGETS = {name.removeprefix("fuzz_"): value for name, value in list(globals().i
 
 
 def _key(error: BaseException) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/grocery/" in f.filename or "/fuzz/" in f.filename]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if "/grocery/" in f.filename or "/fuzz/" in f.filename
+    ]
     place = f"{Path(frames[-1].filename).stem}.{frames[-1].name}:{frames[-1].lineno}" if frames else "?"
     words = str(error).split(": ")[:3] if isinstance(error, AssertionError) else [type(error).__name__]
     return f"{place} {': '.join(w for w in words if len(w) < 40)}"
@@ -79,7 +98,14 @@ class Runner:
     "Runs a target, keeps breaks, and watches the memory."
 
     def __init__(self, name: str):
-        self.name, self.target, self.runs, self.keys, self.start, self.began = name, TARGETS[name], 0, {}, 0, time.time()
+        self.name, self.target, self.runs, self.keys, self.start, self.began = (
+            name,
+            TARGETS[name],
+            0,
+            {},
+            0,
+            time.time(),
+        )
         FOUND.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, data: bytes) -> None:
@@ -107,7 +133,13 @@ class Runner:
     def report(self) -> None:
         "Write the figures of this run; libFuzzer ends the process without a farewell."
         used = resource.getrusage(resource.RUSAGE_SELF)
-        line = {"target": self.name, "runs": self.runs, "cpu_s": round(used.ru_utime + used.ru_stime, 1), "rss_mb": used.ru_maxrss // 1024, "breaks": self.keys}
+        line = {
+            "target": self.name,
+            "runs": self.runs,
+            "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+            "rss_mb": used.ru_maxrss // 1024,
+            "breaks": self.keys,
+        }
         (FOUND / f"run-{self.name}-{os.getpid()}-{int(self.began)}.json").write_text(json.dumps(line))
 
 

@@ -4,14 +4,13 @@ import gzip
 import io
 import json
 import os
-import struct
 import sys
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from grocery.feeds import check, clean, scan
+from grocery.feeds import check, scan
 from grocery.feeds.read import CHUNK
 
 NAME = "PriceFull7290000000001-001-202603010341.gz"
@@ -79,12 +78,24 @@ def entity_outside():
 
 @case
 def entity_late():
-    yield b"<?xml version='1.0'?>" + b" " * 200_000 + b'<!DOCTYPE r [<!ENTITY a "EXP&#65;NDED">]>' + HEAD + ITEM.replace(b"6.90", b"&a;") + FOOT
+    yield (
+        b"<?xml version='1.0'?>"
+        + b" " * 200_000
+        + b'<!DOCTYPE r [<!ENTITY a "EXP&#65;NDED">]>'
+        + HEAD
+        + ITEM.replace(b"6.90", b"&a;")
+        + FOOT
+    )
 
 
 @case
 def entity_within():
-    yield HEAD + b'<Item><!DOCTYPE r [<!ENTITY a "EXP&#65;NDED">]><ItemCode>15</ItemCode><ItemName>&a;</ItemName><ItemPrice>5</ItemPrice></Item>' + ITEM + FOOT
+    yield (
+        HEAD
+        + b'<Item><!DOCTYPE r [<!ENTITY a "EXP&#65;NDED">]><ItemCode>15</ItemCode><ItemName>&a;</ItemName><ItemPrice>5</ItemPrice></Item>'
+        + ITEM
+        + FOOT
+    )
 
 
 # Bombs
@@ -121,7 +132,11 @@ def bomb_gzip_one_byte_members():
 @case
 def bomb_gzip_utf16_members():
     members = b"".join(gzip.compress(bytes([byte]), mtime=0) for byte in (" " * 500).encode("utf-16-le"))
-    yield from _chunks(gzip.compress((HEAD + ITEM).decode().encode("utf-16"), mtime=0) + members * 300 + gzip.compress(FOOT.decode().encode("utf-16-le"), mtime=0))
+    yield from _chunks(
+        gzip.compress((HEAD + ITEM).decode().encode("utf-16"), mtime=0)
+        + members * 300
+        + gzip.compress(FOOT.decode().encode("utf-16-le"), mtime=0)
+    )
 
 
 @case
@@ -176,12 +191,26 @@ def deep_then_close():
 
 @case
 def deep_inside():
-    yield HEAD + ITEM + b"<Item><ItemCode>16</ItemCode>" + b"<a>" * 1_000_000 + b"</a>" * 1_000_000 + b"</Item>" + ITEM.replace(b"15<", b"22<") + FOOT
+    yield (
+        HEAD
+        + ITEM
+        + b"<Item><ItemCode>16</ItemCode>"
+        + b"<a>" * 1_000_000
+        + b"</a>" * 1_000_000
+        + b"</Item>"
+        + ITEM.replace(b"15<", b"22<")
+        + FOOT
+    )
 
 
 @case
 def deep_promotion():
-    yield b"<Root><Promotions><Promotion><PromotionId>1</PromotionId>" + b"<Groups><Group>" * 100_000 + b"</Group></Groups>" * 100_000 + b"</Promotion></Promotions></Root>"
+    yield (
+        b"<Root><Promotions><Promotion><PromotionId>1</PromotionId>"
+        + b"<Groups><Group>" * 100_000
+        + b"</Group></Groups>" * 100_000
+        + b"</Promotion></Promotions></Root>"
+    )
 
 
 @case
@@ -193,7 +222,16 @@ def attribute_huge():
 
 @case
 def attributes_many():
-    yield HEAD + ITEM + b"<Item " + b" ".join(b"a%d='1'" % n for n in range(500_000)) + b">" + ITEM[6:] + ITEM.replace(b"15<", b"22<") + FOOT
+    yield (
+        HEAD
+        + ITEM
+        + b"<Item "
+        + b" ".join(b"a%d='1'" % n for n in range(500_000))
+        + b">"
+        + ITEM[6:]
+        + ITEM.replace(b"15<", b"22<")
+        + FOOT
+    )
 
 
 @case
@@ -214,7 +252,11 @@ def record_of_empty_fields():
 def records_long_names():
     yield HEAD
     for n in range(300):
-        yield b"<Item><ItemCode>%d</ItemCode><ItemName>%d" % (n + 1, n) + b"x" * MB + b"</ItemName><ItemPrice>1</ItemPrice></Item>"
+        yield (
+            b"<Item><ItemCode>%d</ItemCode><ItemName>%d" % (n + 1, n)
+            + b"x" * MB
+            + b"</ItemName><ItemPrice>1</ItemPrice></Item>"
+        )
     yield FOOT
 
 
@@ -222,7 +264,12 @@ def records_long_names():
 def records_rather_long_names():
     yield HEAD
     for n in range(300):
-        yield b"".join(b"<Item><ItemCode>%d</ItemCode><ItemName>%d" % (n * 100 + k + 1, n * 100 + k) + b"x" * 9_000 + b"</ItemName><ItemPrice>1</ItemPrice></Item>" for k in range(100))
+        yield b"".join(
+            b"<Item><ItemCode>%d</ItemCode><ItemName>%d" % (n * 100 + k + 1, n * 100 + k)
+            + b"x" * 9_000
+            + b"</ItemName><ItemPrice>1</ItemPrice></Item>"
+            for k in range(100)
+        )
     yield FOOT
 
 
@@ -264,7 +311,10 @@ def records_closed_only():
 def records_apart():
     yield HEAD
     for n in range(0, 20_000, 1000):
-        yield b"".join(b"<Item><ItemCode>%d</ItemCode><ItemPrice>1</ItemPrice></Item><a%d>x</a%d>" % (k + 1, k, k) for k in range(n, n + 1000))
+        yield b"".join(
+            b"<Item><ItemCode>%d</ItemCode><ItemPrice>1</ItemPrice></Item><a%d>x</a%d>" % (k + 1, k, k)
+            for k in range(n, n + 1000)
+        )
     yield FOOT
 
 
@@ -272,7 +322,10 @@ def records_apart():
 def stores_many():
     yield b"<Root>"
     for n in range(0, 20_000, 1000):
-        yield b"".join(b"<Store><ChainId>%d</ChainId><StoreId>%d</StoreId><Items>%s</Items></Store>" % (7290000000000 + k, k, ITEM) for k in range(n, n + 1000))
+        yield b"".join(
+            b"<Store><ChainId>%d</ChainId><StoreId>%d</StoreId><Items>%s</Items></Store>" % (7290000000000 + k, k, ITEM)
+            for k in range(n, n + 1000)
+        )
     yield b"</Root>"
 
 
@@ -280,7 +333,10 @@ def stores_many():
 def places_in_records():
     yield b"<Root><Items>"
     for n in range(0, 200_000, 5000):
-        yield b"".join(b"<Item><ChainId>%d</ChainId><StoreId>%d</StoreId>%s" % (7290000000000 + k, k, ITEM[6:]) for k in range(n, n + 5000))
+        yield b"".join(
+            b"<Item><ChainId>%d</ChainId><StoreId>%d</StoreId>%s" % (7290000000000 + k, k, ITEM[6:])
+            for k in range(n, n + 5000)
+        )
     yield b"</Items></Root>"
 
 
@@ -293,18 +349,34 @@ def promotion_of_many_items():
 
 @case
 def promotion_of_wide_groups():
-    fields, codes = b"".join(b"<x%d>1</x%d>" % (n, n) for n in range(400)), b"".join(b"<ItemCode>%d</ItemCode>" % n for n in range(1, 200_000))
-    yield b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Items>" + fields + codes + b"</Items></Promotion></Promotions></Root>"
+    fields, codes = (
+        b"".join(b"<x%d>1</x%d>" % (n, n) for n in range(400)),
+        b"".join(b"<ItemCode>%d</ItemCode>" % n for n in range(1, 200_000)),
+    )
+    yield (
+        b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Items>"
+        + fields
+        + codes
+        + b"</Items></Promotion></Promotions></Root>"
+    )
 
 
 @case
 def promotion_of_many_groups():
-    yield b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Groups>" + b"<Group><a>1</a></Group>" * 300_000 + b"</Groups></Promotion></Promotions></Root>"
+    yield (
+        b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Groups>"
+        + b"<Group><a>1</a></Group>" * 300_000
+        + b"</Groups></Promotion></Promotions></Root>"
+    )
 
 
 @case
 def promotion_of_many_clubs():
-    yield b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Clubs>" + b"<ClubId>1</ClubId>" * 300_000 + b"</Clubs></Promotion></Promotions></Root>"
+    yield (
+        b"<Root><Promotions><Promotion><PromotionId>1</PromotionId><Clubs>"
+        + b"<ClubId>1</ClubId>" * 300_000
+        + b"</Clubs></Promotion></Promotions></Root>"
+    )
 
 
 # Texts made for regular expressions
@@ -360,16 +432,49 @@ def pattern_money():
 
 @case
 def pattern_entity():
-    yield HEAD + ITEM + b"<Item><ItemName>" + b"&" * 2_000_000 + b"</ItemName></Item>" + b"<Item><ItemName>" + b"& <" * 500_000 + b"</ItemName></Item>" + FOOT
+    yield (
+        HEAD
+        + ITEM
+        + b"<Item><ItemName>"
+        + b"&" * 2_000_000
+        + b"</ItemName></Item>"
+        + b"<Item><ItemName>"
+        + b"& <" * 500_000
+        + b"</ItemName></Item>"
+        + FOOT
+    )
 
 
 @case
 def pattern_names():
-    texts = ["1" * 9_000, "1*" * 4_000, " " * 9_000 + "1", "1.5 " * 2_000, ")" * 9_000, "a)" * 4_000 + "(", "''" * 4_000, "1,000" * 1_500, "0" * 9_000 + "x", "ק\"ג" * 2_000, "(" * 4_000 + ")" * 4_000]
-    for field in ("ItemName", "UnitQty", "Quantity", "UnitOfMeasure", "QtyInPackage", "PriceUpdateDate", "ManufacturerName"):
+    texts = [
+        "1" * 9_000,
+        "1*" * 4_000,
+        " " * 9_000 + "1",
+        "1.5 " * 2_000,
+        ")" * 9_000,
+        "a)" * 4_000 + "(",
+        "''" * 4_000,
+        "1,000" * 1_500,
+        "0" * 9_000 + "x",
+        'ק"ג' * 2_000,
+        "(" * 4_000 + ")" * 4_000,
+    ]
+    for field in (
+        "ItemName",
+        "UnitQty",
+        "Quantity",
+        "UnitOfMeasure",
+        "QtyInPackage",
+        "PriceUpdateDate",
+        "ManufacturerName",
+    ):
         for k, text in enumerate(texts):
             head = HEAD if field == "ItemName" and not k else b""
-            yield head + f"<Item><ItemCode>{field}{k}</ItemCode><ItemPrice>5</ItemPrice><{field}>{text}</{field}></Item>".encode()
+            yield (
+                head
+                + f"<Item><ItemCode>{field}{k}</ItemCode><ItemPrice>5</ItemPrice><{field}>{text}</{field}></Item>".encode()
+            )
     yield FOOT
 
 
@@ -434,20 +539,34 @@ def header_endless():
 @case
 def names_strange():
     words = ["\u202eבזק\u202c", "a\x00b", "\x1b[31m", "\u2066x\u2069", "\ufeff", "x\u200fy", "\x1f", "\x7f\x85"]
-    yield HEAD + b"".join(f"<Item><ItemCode>{n + 10}</ItemCode><ItemName>{word}</ItemName><ItemPrice>5</ItemPrice></Item>".encode() for n, word in enumerate(words)) + FOOT
+    yield (
+        HEAD
+        + b"".join(
+            f"<Item><ItemCode>{n + 10}</ItemCode><ItemName>{word}</ItemName><ItemPrice>5</ItemPrice></Item>".encode()
+            for n, word in enumerate(words)
+        )
+        + FOOT
+    )
 
 
 @case
 def codes_twice():
     for n in range(0, 100_000, 5000):
-        yield (HEAD if not n else b"") + b"".join(b"<Item><ItemCode>%d</ItemCode><ItemName>%d</ItemName><ItemPrice>5</ItemPrice></Item>" % (k % 50_000 + 1, k % 3) for k in range(n, n + 5000))
+        yield (HEAD if not n else b"") + b"".join(
+            b"<Item><ItemCode>%d</ItemCode><ItemName>%d</ItemName><ItemPrice>5</ItemPrice></Item>"
+            % (k % 50_000 + 1, k % 3)
+            for k in range(n, n + 5000)
+        )
     yield FOOT
 
 
 @case
 def names_all_different():
     for n in range(0, 200_000, 20_000):
-        yield (HEAD if not n else b"") + b"".join(b"<Item><ItemCode>%d</ItemCode><ItemName>%d</ItemName><ItemPrice>5</ItemPrice></Item>" % (k + 1, k) for k in range(n, n + 20_000))
+        yield (HEAD if not n else b"") + b"".join(
+            b"<Item><ItemCode>%d</ItemCode><ItemName>%d</ItemName><ItemPrice>5</ItemPrice></Item>" % (k + 1, k)
+            for k in range(n, n + 20_000)
+        )
     yield FOOT
 
 
@@ -461,7 +580,7 @@ def text_endless():
 
 @case
 def table_quotes():
-    yield "store_id,verification_num,store_type,store_name,address,city,zip_code\n".encode()
+    yield b"store_id,verification_num,store_type,store_name,address,city,zip_code\n"
     yield (b'"a,' * 20_000 + b"\n") * 20
 
 
@@ -472,7 +591,7 @@ def table_one_line():
 
 @case
 def table_open_quotes():
-    yield "store_id,verification_num,store_type,store_name,address,city,zip_code\n".encode()
+    yield b"store_id,verification_num,store_type,store_name,address,city,zip_code\n"
     yield b'1,2,"a,b\n' * 20_000
 
 

@@ -5,7 +5,7 @@ import json
 import mmap
 import re
 import time
-from ctypes import addressof, c_char, c_int, c_size_t, c_void_p, CDLL
+from ctypes import CDLL, addressof, c_char, c_int, c_size_t, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,9 @@ def check_feed(feed: Feed, data: bytes) -> None:
     out = sum(ledger["rejected"].values())
     assert ledger["rows_in"] == ledger["accepted"] + out + ledger["duplicates"], "ledger: it does not add up"
     assert set(ledger["rejected"]) <= set(REASONS), "ledger: a reason that is not in the list"
-    assert min(ledger["accepted"], ledger["duplicates"], *ledger["rejected"].values(), 0) == 0, "ledger: less than nothing"
+    assert min(ledger["accepted"], ledger["duplicates"], *ledger["rejected"].values(), 0) == 0, (
+        "ledger: less than nothing"
+    )
     assert len(feed.rejects) == out, "ledger: rejects are not those that were counted"
     json.dumps(ledger | {"published_at": str(ledger["published_at"])}, allow_nan=False).encode("ascii")
     assert ledger["sha256"] and ledger["bytes"] == len(data), "ledger: not every byte was hashed"
@@ -85,7 +87,9 @@ def check_texts(feed: Feed, data: bytes) -> None:
     if "\ufffd" in cells or "EXPANDED" in cells or "\\ufffd" in cells:
         text = b"".join(read_text([data], Said())).decode()
         assert "EXPANDED" in text or "EXPANDED" not in cells, "entity: one was expanded"
-        assert "\ufffd" in text or re.search("&#0*(65533|x0*fffd);", text, re.I) or "\ufffd" not in cells, "text: a replacement character was made"
+        assert "\ufffd" in text or re.search("&#0*(65533|x0*fffd);", text, re.I) or "\ufffd" not in cells, (
+            "text: a replacement character was made"
+        )
 
 
 def _sorted(rows: list[dict]) -> list[str]:
@@ -150,6 +154,7 @@ class GuardedScanner(scan.Scanner):
                 for name, array in store.items():
                     if array is not None and (store is self.out or name in ("buf", "spare")):
                         store[name], self.canaries[name] = guarded(array)
+            self.addresses = [array.ctypes.data for array in (*self.inputs.values(), *self.out.values())]
 
     def scan(self, block: bytes):
         found = super().scan(block)
@@ -158,13 +163,27 @@ class GuardedScanner(scan.Scanner):
         return found
 
 
-def read_with(data: bytes, name: str, *, sizes: list[int] | None = None, fast: bool, head: int, group: int = 1 << 19, chunk: int | None = None, guard: bool = False) -> Feed:
+def read_with(
+    data: bytes,
+    name: str,
+    *,
+    sizes: list[int] | None = None,
+    fast: bool,
+    head: int,
+    group: int = 1 << 19,
+    chunk: int | None = None,
+    guard: bool = False,
+) -> Feed:
     "Read bytes with or without the fast scan, whole or in chunks."
     from grocery.feeds import clean
 
     scanning = {"SCAN_FROM": 1 if fast else 1 << 60}
     makes = check.make_scanner if fast else lambda sample, tag: None
-    with patched(parse, HEAD=head, GROUP=group, **scanning), patched(check, make_scanner=makes), patched(read, CHUNK=chunk or read.CHUNK):
+    with (
+        patched(parse, HEAD=head, GROUP=group, **scanning),
+        patched(check, make_scanner=makes),
+        patched(read, CHUNK=chunk or read.CHUNK),
+    ):
         with patched(clean, Scanner=GuardedScanner) if guard else contextlib.nullcontext():
             return read_chunks(cut(data, sizes) if sizes else [data], name)
 
@@ -172,13 +191,21 @@ def read_with(data: bytes, name: str, *, sizes: list[int] | None = None, fast: b
 def check_alike(data: bytes, name: str, sizes: list[int], head: int, group: int, guard: bool = True) -> None:
     "The fast scan, the conforming parser, whole files and chunks: all say the same."
     unpacked = b"".join(read.unpack([data], Said()))
-    chunk = 64 if read.is_utf8(unpacked) else None  # the first chunk decides between Windows-1255 and damaged UTF-8, so there it stays large
+    chunk = (
+        64 if read.is_utf8(unpacked) else None
+    )  # the first chunk decides between Windows-1255 and damaged UTF-8, so there it stays large
     with timed(4 * len(unpacked), "reading it four times"):
         slow = read_with(data, name, fast=False, head=head)
         fast = read_with(data, name, fast=True, head=head, guard=guard)
         check_same(slow, fast, "the fast scan")
-        check_same(slow, read_with(data, name, sizes=sizes, fast=False, head=head, group=group, chunk=chunk), "in chunks")
-        check_same(slow, read_with(data, name, sizes=sizes, fast=True, head=head, group=group, chunk=chunk, guard=guard), "the fast scan in chunks")
+        check_same(
+            slow, read_with(data, name, sizes=sizes, fast=False, head=head, group=group, chunk=chunk), "in chunks"
+        )
+        check_same(
+            slow,
+            read_with(data, name, sizes=sizes, fast=True, head=head, group=group, chunk=chunk, guard=guard),
+            "the fast scan in chunks",
+        )
     check_feed(slow, data)
     check_feed(fast, data)
 
@@ -198,7 +225,9 @@ def check_name(text: str) -> None:
     assert said.kind is None or said.kind in ("Price", "PriceFull", "Promo", "PromoFull", "Stores")
     assert said.chain_id is None or re.fullmatch(r"[0-9]{8,13}", said.chain_id), "name: a chain that is no number"
     assert said.store_id is None or re.fullmatch(r"[0-9]{3,}", said.store_id), "name: a store that is no number"
-    assert said.sub_chain_id is None or re.fullmatch(r"[0-9]+", said.sub_chain_id), "name: a sub-chain that is no number"
+    assert said.sub_chain_id is None or re.fullmatch(r"[0-9]+", said.sub_chain_id), (
+        "name: a sub-chain that is no number"
+    )
     assert said.published_at is None or 1999 <= said.published_at.year <= 2100
     assert store is None or store == make_store_id(store), "store: written twice it differs"
     assert parse_name(f"  {text.strip()} ") == said or text.strip() != text, "name: blanks change it"
@@ -210,8 +239,15 @@ def check_decoding(data: bytes, sizes: list[int]) -> None:
         whole, said = b"".join(read_text([data], one := Said())), one
         pieces = b"".join(read_text(cut(data, sizes), other := Said()))
     assert whole == pieces, "text: it depends on where the bytes are cut"
-    assert (said.compression, said.encoding, said.complete, said.problems) == (other.compression, other.encoding, other.complete, other.problems), "text: what is said depends on chunks"
+    assert (said.compression, said.encoding, said.complete, said.problems) == (
+        other.compression,
+        other.encoding,
+        other.complete,
+        other.problems,
+    ), "text: what is said depends on chunks"
     text = whole.decode("utf-8")
     if "\ufffd" in text:
         raw = b"".join(read.unpack([data], Said()))
-        assert b"\xef\xbf\xbd" in raw or b"\xfd\xff" in raw or b"\xff\xfd" in raw, "text: a replacement character was made"
+        assert b"\xef\xbf\xbd" in raw or b"\xfd\xff" in raw or b"\xff\xfd" in raw, (
+            "text: a replacement character was made"
+        )

@@ -5,31 +5,94 @@ import sys
 from datetime import date, datetime
 from pathlib import Path
 
-from grocery.sample.layouts import LAYOUTS, fill_record, item_facts, name_file, pack_bytes, price_record, promotion_records, write_list, write_stores
+from grocery.sample.layouts import (
+    LAYOUTS,
+    fill_record,
+    item_facts,
+    name_file,
+    pack_bytes,
+    price_record,
+    promotion_records,
+    write_list,
+    write_stores,
+)
 
 IDS = {"chain": "7290000000001", "sub": "1", "store": "001", "check": "7"}
 
 
 def _item(n: int) -> dict:
-    return {"item_code": str(7290000000000 + n), "item_name": f"חלב {n}%", "brand": "מותג", "quantity": 1000.0, "unit": "ml", "pack": 1, "is_weighed": n % 3 == 0}
+    return {
+        "item_code": str(7290000000000 + n),
+        "item_name": f"חלב {n}%",
+        "brand": "מותג",
+        "quantity": 1000.0,
+        "unit": "ml",
+        "pack": 1,
+        "is_weighed": n % 3 == 0,
+    }
 
 
 def _promotion(n: int) -> dict:
-    terms = {"meaning": ["price", "n_for_price", "percent", "second_unit_price", "gift", "min_basket"][n % 6], "min_qty": 2, "price_ils": 10.0, "percent": 20.0, "min_purchase_ils": 50.0}
-    own = {"chain_id": IDS["chain"], "store_id": "001", "promotion_id": str(100 + n), "item_codes": ["7290000000001", "7290000000002"], "club_only": n % 2 == 0}
-    return terms | own | {"starts_on": date(2026, 3, 1), "ends_on": date(2026, 3, 31), "updated_on": date(2026, 2, 28), "description": "2 ב-10", "weekdays": None}
+    terms = {
+        "meaning": ["price", "n_for_price", "percent", "second_unit_price", "gift", "min_basket"][n % 6],
+        "min_qty": 2,
+        "price_ils": 10.0,
+        "percent": 20.0,
+        "min_purchase_ils": 50.0,
+    }
+    own = {
+        "chain_id": IDS["chain"],
+        "store_id": "001",
+        "promotion_id": str(100 + n),
+        "item_codes": ["7290000000001", "7290000000002"],
+        "club_only": n % 2 == 0,
+    }
+    return (
+        terms
+        | own
+        | {
+            "starts_on": date(2026, 3, 1),
+            "ends_on": date(2026, 3, 31),
+            "updated_on": date(2026, 2, 28),
+            "description": "2 ב-10",
+            "weekdays": None,
+        }
+    )
 
 
 def _stores() -> list[dict]:
-    store = {"chain_id": IDS["chain"], "sub_chain_id": "1", "chain_name": "רשת", "store_name": "מרכז", "address": "הרצל 5", "city": "חיפה", "city_code": 4000, "latitude": 32.8, "longitude": 35.0}
+    store = {
+        "chain_id": IDS["chain"],
+        "sub_chain_id": "1",
+        "chain_name": "רשת",
+        "store_name": "מרכז",
+        "address": "הרצל 5",
+        "city": "חיפה",
+        "city_code": 4000,
+        "latitude": 32.8,
+        "longitude": 35.0,
+    }
     return [store | {"store_id": f"{n:03}"} for n in (1, 2)]
 
 
 def make_texts(layout_name: str) -> dict[str, str]:
     "Write one document of each kind."
     layout = LAYOUTS[layout_name]
-    records = [fill_record(price_record(item_facts(_item(n), n, layout), layout), "2026-03-01 06:00", 6.9 + n, 1000, layout, "2026-02-28 12:00") for n in range(3)]
-    texts = {"PriceFull": write_list(records, layout.price_list, layout, IDS), "Stores": write_stores(_stores(), layout, date(2026, 3, 1))}
+    records = [
+        fill_record(
+            price_record(item_facts(_item(n), n, layout), layout),
+            "2026-03-01 06:00",
+            6.9 + n,
+            1000,
+            layout,
+            "2026-02-28 12:00",
+        )
+        for n in range(3)
+    ]
+    texts = {
+        "PriceFull": write_list(records, layout.price_list, layout, IDS),
+        "Stores": write_stores(_stores(), layout, date(2026, 3, 1)),
+    }
     promotions = []
     for n in range(6):
         promotions += promotion_records(_promotion(n), layout)
