@@ -261,9 +261,11 @@ def test_check_prints_the_agreed_keys(tmp_path):
     (ledger,) = json.loads(done.stdout)
     assert set(ledger) == set(
         "file sha256 chain_id sub_chain_id store_id kind published_at layout compression encoding declared_count rows_in "
-        "accepted rejected duplicates complete problems".split()
+        "missing accepted rejected duplicates complete problems".split()
     )
-    assert ledger["rejected"] == {} and ledger["problems"] == [] and ledger["complete"] is True
+    assert (
+        ledger["rejected"] == {} and ledger["problems"] == [] and ledger["complete"] is True and ledger["missing"] == 0
+    )
     assert ledger["published_at"] == "2026-03-01T04:00:00+00:00"
 
 
