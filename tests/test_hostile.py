@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or not sys.platform.startswith("linux"), reason="the peak of a child's memory is read from /proc")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork") or not sys.platform.startswith("linux"),
+    reason="the peak of a child's memory is read from /proc",
+)
 
 ALL = {"cpu_s": 8.0, "peak_mb": 420}
 REFUSED = {  # case -> what must stand in the problems
@@ -80,7 +83,9 @@ READ = {  # case -> rows accepted
 def measured(root) -> dict[str, dict]:
     "Every case, read in a process of its own."
     call = [sys.executable, "-m", "tests.fuzz.hostile", *REFUSED, *READ]
-    done = subprocess.run(call, cwd=root, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        call, cwd=root, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return {line["case"]: line for line in map(json.loads, done.stdout.splitlines())}
 

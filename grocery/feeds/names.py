@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ..tables import ISRAEL
 
-# %% ../../nbs/lib/11_feeds.names.ipynb #a27c1959
+# %% ../../nbs/lib/11_feeds.names.ipynb #5048ddab
 _KINDS = {
     "pricefull": "PriceFull",
     "price": "Price",
@@ -21,8 +21,10 @@ _KINDS = {
     "storesfull": "Stores",
     "stores": "Stores",
 }
-_NAME = re.compile(r"^(?:null)?(pricefull|promofull|storesfull|price|promo|stores)-?(\d{8,13})?(.*)$", re.IGNORECASE)
-_MOMENT = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)(?:-?(\d\d)(\d\d)(\d\d)?)?(?!\d)")
+_NAME = re.compile(
+    r"^(?:null)?(pricefull|promofull|storesfull|price|promo|stores)-?(\d{8,13})?(.*)$", re.IGNORECASE | re.ASCII
+)
+_MOMENT = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)(?:-?(\d\d)(\d\d)(\d\d)?)?(?!\d)", re.ASCII)
 
 # %% ../../nbs/lib/11_feeds.names.ipynb #e51e2657
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class FeedName:
     store_id: str | None = None  # as make_store_id writes it
     published_at: datetime | None = None  # UTC
 
-# %% ../../nbs/lib/11_feeds.names.ipynb #e8247019
+# %% ../../nbs/lib/11_feeds.names.ipynb #77fba313
 def make_store_id(
     text: str | None,  # a store's number as published
 ) -> str | None:  # at least three digits; other text stripped; None if there is none
     "Write a store's number in the one way the lake uses."
     text = (text or "").strip()
-    return (text.lstrip("0").zfill(3) if text.isdigit() else text) or None
+    return (text.lstrip("0").zfill(3) if text.isascii() and text.isdigit() else text) or None
 
 # %% ../../nbs/lib/11_feeds.names.ipynb #810e6a4f
 def _moment(match: re.Match | None) -> datetime | None:
@@ -53,7 +55,7 @@ def _moment(match: re.Match | None) -> datetime | None:
     except ValueError:
         return None
 
-# %% ../../nbs/lib/11_feeds.names.ipynb #b1c6035f
+# %% ../../nbs/lib/11_feeds.names.ipynb #9b3bd184
 def parse_name(
     name: str,  # a file name, without its folder
 ) -> FeedName:  # every field None if it is not a feed's name
@@ -63,7 +65,11 @@ def parse_name(
         return FeedName()
     kind, chain, rest = match.groups()
     moment = _MOMENT.search(rest)
-    parts = [part for part in re.split(r"[-.]", rest[: moment.start()] if moment else rest) if part.isdigit()]
+    parts = [
+        part
+        for part in re.split(r"[-.]", rest[: moment.start()] if moment else rest)
+        if part.isascii() and part.isdigit()
+    ]
     store = parts[-1] if parts else None
     is_stores = kind.lower().startswith("stores")
     sub_chain = parts[-2] if len(parts) > 1 else None

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from grocery.feeds import check, scan
+from grocery.feeds import check, read, scan
 from grocery.feeds.read import CHUNK
 
 NAME = "PriceFull7290000000001-001-202603010341.gz"
