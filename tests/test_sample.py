@@ -444,6 +444,7 @@ def test_progress_is_told(tmp_path):
 
 def test_the_house_reads_its_own_market_to_the_last_row(folder, truth):
     "Kind, place, time, rows, rejects by reason and duplicates of every file, as room 1 finds them, are those of the truth."
+    from grocery.feeds.check import read_feed
 
     traps = truth["traps"].assign(then=truth["traps"]["kind"].map(m.TRAPS)).query("then != 'accepted'")
     told = {path: group.groupby("then")["count"].sum().to_dict() for path, group in traps.groupby("path")}
