@@ -57,7 +57,8 @@ def fuzz_diff(data: bytes) -> None:
         choose.pick([1 << 16, 300, 50, 2000]),
         choose.pick([1 << 19, 200, 1000]),
     )
-    holds.check_alike(*make_feed(data[6:]), sizes, head, group)
+    feed, name = make_feed(data[6:])
+    holds.check_alike(holds.lengthen(feed), name, sizes, head, group)
 
 
 def fuzz_rawdiff(data: bytes) -> None:

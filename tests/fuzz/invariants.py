@@ -101,7 +101,8 @@ def _essence(feed: Feed) -> dict:
     ledger = {k: v for k, v in feed.ledger.items() if k != "problems"}
     ledger["stores"] = _sorted(ledger["stores"])
     ledger["rejected"] = dict(sorted(ledger["rejected"].items()))
-    ledger["problems"] = sorted(p for p in feed.ledger["problems"] if not p.startswith("not well-formed"))
+    said = [p for p in feed.ledger["problems"] if not p.startswith("not well-formed")]
+    ledger["problems"] = sorted([p for p in said if p.startswith("refused")] or said)  # what lies behind a refusal may have been looked at or not
     tables = {name: _sorted(table.to_pylist()) for name, table in feed.tables.items() if table.num_rows}
     rejects = [r if r["reason"] != "missing_store" else r | {"raw": ""} for r in feed.rejects]
     return {"ledger": ledger, "rejects": _sorted(rejects)} | {f"table {k}": v for k, v in tables.items()}
@@ -186,6 +187,11 @@ def read_with(
     ):
         with patched(clean, Scanner=GuardedScanner) if guard else contextlib.nullcontext():
             return read_chunks(cut(data, sizes) if sizes else [data], name)
+
+
+def lengthen(data: bytes) -> bytes:
+    "Put so many blanks before a plain feed that its text arrives in chunks: the first 4 KB are looked at together, to find the encoding."
+    return b"\n" * 4100 + data if data[:1] == b"<" else data
 
 
 def check_alike(data: bytes, name: str, sizes: list[int], head: int, group: int, guard: bool = True) -> None:
