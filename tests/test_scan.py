@@ -140,6 +140,31 @@ def test_the_scan_writes_nowhere_but_in_its_own(tmp_path):
             assert (array.base[array.nbytes :] == 0xAB).all(), name
 
 
+@pytest.mark.parametrize(
+    "behind", [b"", b" " * 1000, b"\n" + b"\t " * 70, b"<I><C>77</C>" + b"x" * 1000, b"</I>" * 200, b"<I>" * 200]
+)
+def test_what_stands_around_a_block_does_not_change_what_is_found(behind):
+    record = b"<I>\n         <C>15</C>\n         <P>6.90</P>\n         <N>a&amp;b</N>\n</I>\n"
+    template = scan.make_template(record, b"I", {b"c": scan.CODE, b"p": scan.PRICE, b"n": scan.DESCRIBED})
+    block = (record * 300).strip()
+    found = scan.Scanner(template).scan(b"<List>" + block + behind, 6, 6 + len(block))
+    assert found is not None and found.prices.tolist() == [69_000] * 300 and len(found.odd) == 0
+    assert bytes(found.codes[0]) == b"15" * 300 and found.plain[-1, 2] == len(block)
+
+
+def test_descriptions_keep_their_numbers_in_any_order():
+    texts = [b"%d\x1f" % n for n in range(2000)]
+    record = b"<I><C>15</C><P>6.90</P><N>%s</N></I>"
+    template = scan.make_template(record % b"a", b"I", {b"c": scan.CODE, b"p": scan.PRICE, b"n": scan.DESCRIBED})
+    scanner = scan.Scanner(template, memory := scan.Memory())
+    first = scanner.scan(b"".join(record % text[:-1] for text in texts))
+    assert (first.numbers < 0).all()
+    memory.learn(texts[:1500], first.text_hashes[:1500])
+    for order in (range(2000), range(1999, -1, -1), [7, 7, 1600, 3, 0, 1499, 1500]):
+        found = scanner.scan(b"".join(record % texts[n][:-1] for n in order))
+        assert found.numbers.tolist() == [n if n < 1500 else -1 for n in order]
+
+
 def test_codes_that_come_twice_are_found_across_blocks(tmp_path):
     path = tmp_path / NAME
     make_price_file(path, 6)

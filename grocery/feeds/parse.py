@@ -18,7 +18,7 @@ from xml.sax.saxutils import unescape
 from .read import Said
 from .scan import MAX_TEXT, Scanned, Scanner
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #dd50a589
+# %% ../../nbs/lib/14_feeds.parse.ipynb #848932de
 KEY_FIELDS = {
     "Promo": ("promotionid",),
     "Price": ("itemprice", "itemcode", "itembarcode", "barcode"),
@@ -48,7 +48,7 @@ def _find_key(text: str) -> tuple[str, int] | None:
                 return kind, match.start()
     return None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #a5806505
+# %% ../../nbs/lib/14_feeds.parse.ipynb #efbec0d5
 def find_records(
     text: str,  # a feed file's text
 ) -> tuple[
@@ -165,7 +165,7 @@ RAW = 20_000  # characters kept of a record that is set aside
 class _Refused(Exception):
     "The text asks for more than a feed can need."
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #9f67630a
+# %% ../../nbs/lib/14_feeds.parse.ipynb #bc276ea7
 @dataclass
 class _Around:
     "The elements that are open, and the fields seen on the way."
@@ -222,7 +222,7 @@ class _Around:
         "The fields on the elements that are open now; the inner ones win."
         return {name: text for _, fields, _ in self.open for name, text in fields.items()}
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #2be6c00e
+# %% ../../nbs/lib/14_feeds.parse.ipynb #f857233b
 _BARE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#(?:9|10|13|3[2-9]|[4-9]\d|\d{3,6})|#x(?:[9aAdD]|[2-9a-fA-F][0-9a-fA-F]{1,4}));)"
 )
@@ -260,7 +260,7 @@ def _unwrap(data: bytes) -> tuple[bytes, int]:
 def _escape(data: bytes) -> bytes:
     return data.replace(b"&", b"&amp;").replace(b"<", b"&lt;").replace(b">", b"&gt;")
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #8848978f
+# %% ../../nbs/lib/14_feeds.parse.ipynb #94a856ae
 def _elements(data: bytes, count: int) -> list | None:
     "Parse so many records; None unless exactly these come out."
     from lxml import etree
@@ -277,7 +277,7 @@ def _elements(data: bytes, count: int) -> list | None:
         return None
     return list(root) if len(root) == count else None
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #cb7dd4fc
+# %% ../../nbs/lib/14_feeds.parse.ipynb #a112fdc2
 @dataclass
 class Piece:
     "Some of a file's records that stand in one place of it."
@@ -288,7 +288,7 @@ class Piece:
     broken: list[dict] = field(default_factory=list)  # records that could not be read: row, reason, detail, raw
     scanned: Scanned | None = None  # plain price records, where the fast scan was used; it holds until the next piece
     first: int = 1  # the number of the scanned span's first record
-    span: bytes = b""  # what was scanned
+    span: memoryview = memoryview(b"")  # what was scanned
 
 
 def _break(piece: Piece, row: int, raw: bytes, reason: str = "malformed_row", detail: str = "") -> None:
@@ -331,7 +331,7 @@ MAX_BROKEN = 10_000  # broken records in one piece
 GROUP = 1 << 19  # bytes of records parsed at a time
 SCAN_FROM = 1 << 18  # bytes of price records from which the fast scan is worth its start
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #a2b012d4
+# %% ../../nbs/lib/14_feeds.parse.ipynb #7dcaf0a9
 class Document:
     "A feed file's text, read once from beginning to end."
 
@@ -396,8 +396,10 @@ class Document:
             or (self.first_tag[0] if self.first_tag else "").rpartition(":")[2].lower()[:MAX_NAME]
         )
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #13e54253
-def _spans(document: Document) -> Iterator[bytes]:
+# %% ../../nbs/lib/14_feeds.parse.ipynb #b53c5b14
+def _spans(
+    document: Document,
+) -> Iterator[tuple[bytes, int, int]]:  # the text that has arrived, where the span begins and ends in it
     "Cut the text into spans of whole records; what stands before, between and behind them is followed, what is left at the end stays waiting."
     opening = re.compile(rb"<(/?)" + re.escape(document.tag) + rb"(?=[\s/>])")
     closing = re.compile(rb"</" + re.escape(document.tag) + rb"\s*>|<" + re.escape(document.tag) + rb"(?:\s[^<>]*)?/>")
@@ -410,9 +412,9 @@ def _spans(document: Document) -> Iterator[bytes]:
         at = max((m.end() for m in closing.finditer(document.waiting, at, end)), default=at)
         if start and at > start.start():
             begin = 0 if start[1] else start.start()  # what a stray closing tag closes stands before it
-            before, span, document.waiting = document.waiting[:begin], document.waiting[begin:at], document.waiting[at:]
-            _pass_by(document, before)
-            yield span
+            text, document.waiting = document.waiting, document.waiting[at:]
+            _pass_by(document, text[:begin])
+            yield text, begin, at
         elif len(document.waiting) > MAX_RECORD:
             document.said.lost(f"refused: a record, or a gap between records, of more than {MAX_RECORD >> 20} MB")
             return
@@ -424,7 +426,7 @@ def _pass_by(document: Document, data: bytes) -> None:
     if data and not data.isspace():
         document.around.pass_by(data.decode("utf-8", "replace"))
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #de5a30a1
+# %% ../../nbs/lib/14_feeds.parse.ipynb #f1afe58a
 def _split(document: Document, span: bytes) -> Iterator[Piece]:
     "Find the records of a span and parse them, group by group."
     tag = re.compile(rb"<(/?)" + re.escape(document.tag) + rb"(?=[\s/>])[^<>]*?(/?)>")
@@ -477,16 +479,17 @@ def _finish(document: Document, piece: Piece, rows: list[int], texts: list[bytes
         _parse_records(piece, document.kind, rows, texts, document.said)
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #d2b8b7e6
-def _scan(document: Document, span: bytes) -> Piece | None:
+# %% ../../nbs/lib/14_feeds.parse.ipynb #fbb1c609
+def _scan(document: Document, text: bytes, begin: int, end: int) -> Piece | None:
     "Read a span by the fast scan; None if it cannot be read so."
     if document.scanner is None:
-        document.scanner = document.make_scanner(span[:HEAD], document.tag)
+        document.scanner = document.make_scanner(text[begin : min(begin + HEAD, end)], document.tag)
         if document.scanner is None:
             document.make_scanner = None
             return None
-    scanned = document.scanner.scan(span)
-    odd = [] if scanned is None else [span[start:end] for _, start, end in scanned.odd.tolist()]
+    scanned = document.scanner.scan(text, begin, end)
+    span = memoryview(text)[begin:end]
+    odd = [] if scanned is None else [bytes(span[start:stop]) for _, start, stop in scanned.odd.tolist()]
     if scanned is None or any(b"<!" in text for text in odd):
         return None
     piece = Piece(document.here, scanned=scanned, first=document.found + 1, span=span)
@@ -496,7 +499,7 @@ def _scan(document: Document, span: bytes) -> Piece | None:
     document.found += scanned.total
     return piece
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #89486997
+# %% ../../nbs/lib/14_feeds.parse.ipynb #744ffc16
 def _end(document: Document) -> Iterator[Piece]:
     "Account for what is left behind the last whole record: rows that opened and never closed."
     said, name, alone = document.said, *(document.first_tag or ("", False))
@@ -557,7 +560,7 @@ def _count_unknown(document: Document) -> Iterator[Piece]:
     if total:
         document.said.lost(f"{total} elements in a list hold no field that names an item, a promotion or a store")
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #41f1d7a7
+# %% ../../nbs/lib/14_feeds.parse.ipynb #9ee32e0a
 def parse(
     document: Document,  # a file's text
 ) -> Iterator[Piece]:  # pieces in the order of the file; never raises for bad text
@@ -570,10 +573,12 @@ def parse(
             if len(document.waiting) >= MAX_HEAD:
                 raise _Refused(f"no record in the first {MAX_HEAD >> 20} MB")
             yield from _count_unknown(document)
-        for span in _spans(document) if document.path else ():
-            large = document.make_scanner and document.kind == "Price" and (document.scanner or len(span) >= SCAN_FROM)
-            piece = _scan(document, span) if large else None
-            yield from [piece] if piece else _split(document, span)
+        for text, begin, end in _spans(document) if document.path else ():
+            large = (
+                document.make_scanner and document.kind == "Price" and (document.scanner or end - begin >= SCAN_FROM)
+            )
+            piece = _scan(document, text, begin, end) if large else None
+            yield from [piece] if piece else _split(document, text[begin:end])
         yield from _end(document)
     except _Refused as error:
         said.lost(f"refused: {error}")
@@ -597,7 +602,7 @@ class Parsed:
     complete: bool  # False if the text ends before its last tag or holds fewer records than declared
     problems: list[str]
 
-# %% ../../nbs/lib/14_feeds.parse.ipynb #c013de41
+# %% ../../nbs/lib/14_feeds.parse.ipynb #2e6bbd3d
 def parse_xml(
     text: str,  # a feed file's text
 ) -> Parsed:  # never raises for bad text

@@ -52,7 +52,7 @@ class Said:
         if problem not in self.problems:
             self.problems.append(problem)
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #15f131ae
+# %% ../../nbs/lib/12_feeds.read.ipynb #45dbdc9c
 class _Tap:
     "Chunks of bytes, asked for as needed."
 
@@ -66,7 +66,7 @@ class _Tap:
             parts.append(more)
             ready, self.taken = ready + len(more), self.taken + len(more)
         if parts:
-            self.head, self.at = b"".join([self.head[self.at :], *parts]), 0
+            self.head, self.at = b"".join(filter(None, [self.head[self.at :], *parts])), 0  # one alone is not copied
         return self.head[self.at : self.at + size]
 
     def take(self, size: int | None = None) -> bytes:
@@ -157,7 +157,7 @@ def _gunzip(tap: _Tap, said: Said, source: _Tap) -> Iterator[bytes]:
     if tap.look(1):
         said.note("other bytes follow the packed data")
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #7e968a27
+# %% ../../nbs/lib/12_feeds.read.ipynb #8014eab1
 _BAD_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -291,7 +291,7 @@ def _cut_character(data: bytes) -> int:
             return 0
     return 0
 
-# %% ../../nbs/lib/12_feeds.read.ipynb #7b3cbcd7
+# %% ../../nbs/lib/12_feeds.read.ipynb #7f8b76f5
 def decode(
     chunks: Iterable[bytes],  # unpacked
     said: Said,  # gets the encoding and what was odd

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'CODE', 'PRICE', 'UPDATED', 'SOLD', 'FLAG', 'DESCRIBED', 'NO_DATE', 'OTHER_DATE', 'MAX_CODE', 'MAX_TEXT',
-           'SLOTS', 'SEPARATOR', 'PAD', 'FOUND', 'MAX_REMEMBERED', 'Template', 'make_template', 'hash_code', 'can_scan',
+           'SLOTS', 'MAX_REMEMBERED', 'SEPARATOR', 'PAD', 'FOUND', 'Template', 'make_template', 'hash_code', 'can_scan',
            'Scanned', 'Memory', 'Scanner']
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #d8ac2333
@@ -27,7 +27,7 @@ import numpy as np
 
 from ..errors import GroceryError
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #632832ac
+# %% ../../nbs/lib/13_feeds.scan.ipynb #eb398d6f
 IGNORED, CODE, PRICE, UPDATED, SOLD, FLAG, DESCRIBED = range(
     7
 )  # from DESCRIBED on: a field of the item's description, in the caller's order
@@ -35,6 +35,7 @@ NO_DATE, OTHER_DATE = -(2**62), -(2**62) + 1  # nothing is written; something th
 MAX_CODE = 40
 MAX_TEXT = 10_000  # bytes of a field; what is longer is for the parser to judge
 SLOTS = 1 << 18  # places for numbers of descriptions
+MAX_REMEMBERED = SLOTS // 4
 SEPARATOR = b"\x1f"  # between the fields of a description: no plain text holds it
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #852e3290
@@ -72,7 +73,7 @@ def make_template(
     described = 1 + max((role - DESCRIBED for role in roles.values()), default=0)
     return Template(record, names, words, masks, np.array([len(tag) for tag in tags]), np.array(played), described)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #0aada36a
+# %% ../../nbs/lib/13_feeds.scan.ipynb #1e55c1f2
 PAD = bytes(128)  # behind a block, so that no look ahead leaves it
 _CLASS = np.zeros(256, np.uint8)  # 0: plain text, 1: what ends or spoils it
 _CLASS[[*range(32), *b"<>&", 0xEF]] = 1
@@ -100,7 +101,7 @@ def _put(target, t, word):
     for k in range(8):
         target[t + k] = (word >> np.uint64(8 * k)) & np.uint64(255)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #5394c773
+# %% ../../nbs/lib/13_feeds.scan.ipynb #fda4ee58
 def _is_at(buf, i, tags, masks, k, length):
     "Tell whether the k-th tag's name stands here, with its closing bracket."
     j = 0
@@ -115,6 +116,8 @@ def _is_at(buf, i, tags, masks, k, length):
 def _skip_space(buf, i):
     while buf[i] == 32 or buf[i] == 10 or buf[i] == 13 or buf[i] == 9:
         i += 1
+        while _word(buf, i) == np.uint64(0x2020202020202020):
+            i += 8
     return i
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #0e469a5f
@@ -174,7 +177,7 @@ def _money(buf, i, end):
         value *= 10
     return value if whole and 0 < value < 999_990_000 else -1
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #045afdac
+# %% ../../nbs/lib/13_feeds.scan.ipynb #089dedf2
 def _days(year, month, day):
     "Count the days from 1970-01-01; a day that the month does not have gives OTHER_DATE."
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -195,7 +198,7 @@ def _days(year, month, day):
     yoe = y - era * 400
     return era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #39ea4c5c
+# %% ../../nbs/lib/13_feeds.scan.ipynb #13a91d3f
 def _moment(buf, i, end):
     "Read a date of the form 2026-03-01[ 06:00[:00[.000]]] as seconds of local time."
     size = end - i
@@ -236,7 +239,7 @@ def _is_plain_code(buf, i, end):
         other = other or c != 48
     return other
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #7b430604
+# %% ../../nbs/lib/13_feeds.scan.ipynb #fc52219c
 def _hash(buf, i, end):
     "Hash bytes, eight at a time, in the manner of FNV-1a with a final mix."
     value = np.uint64(14695981039346656037) ^ np.uint64(end - i)
@@ -313,7 +316,7 @@ def _find_tag(buf, i, tags, masks, lengths, fields, expected):
                 return k, j + 2
     return fields, i
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #22470139
+# %% ../../nbs/lib/13_feeds.scan.ipynb #2889d1c2
 def _fields(buf, i, tags, masks, lengths, fields, classes, spare):
     "Find every field of the record whose inside begins here: where each begins and ends; returns where the record ends, or -1 if it is odd."
     for k in range(fields):
@@ -366,24 +369,29 @@ def _date(buf, spare, fields, field):
     "Read a field's date."
     return _moment(buf, spare[field], spare[fields + field]) if field >= 0 and spare[field] >= 0 else NO_DATE
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #2c4d0694
+# %% ../../nbs/lib/13_feeds.scan.ipynb #61913499
+def _is_known(texts, start, end, number, arena, places):
+    "Tell whether this is the description of that number."
+    if places[2 * number + 1] != end - start or end == start:
+        return False
+    at, i = places[2 * number] - start, start
+    while i + 8 <= end and _word(arena, at + i) == _word(texts, i):
+        i += 8
+    while i < end and arena[at + i] == texts[i]:
+        i += 1
+    return i == end
+
+
 def _recall(texts, start, end, value, slots, arena, places):
     "Find the number of a description that was seen before; -1 if it is new."
     slot = np.int64(value & np.uint64(SLOTS - 1))
     while slots[slot] >= 0:
-        number = np.int64(slots[slot])
-        if places[2 * number + 1] == end - start:
-            at, i = places[2 * number] - start, start
-            while i + 8 <= end and _word(arena, at + i) == _word(texts, i):
-                i += 8
-            while i < end and arena[at + i] == texts[i]:
-                i += 1
-            if i == end:
-                return number
+        if _is_known(texts, start, end, np.int64(slots[slot]), arena, places):
+            return np.int64(slots[slot])
         slot = (slot + 1) & (SLOTS - 1)
     return np.int64(-1)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #e919f287
+# %% ../../nbs/lib/13_feeds.scan.ipynb #e4f9636d
 def _keep(
     buf,
     spare,
@@ -431,22 +439,28 @@ def _keep(
     gtin_ends[n + 1] = _gtin(buf, start, end, gtins, np.int64(gtin_ends[n]))
     return c + end - start, t
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #b0c45bf5
+# %% ../../nbs/lib/13_feeds.scan.ipynb #b5c9a52c
 def _count_closed(buf, size, tags, fields, length):
     "Count the places that look like the record's closing tag: a count for itself, which the scan has to meet."
     first, last, total = np.uint8(tags[8 * fields] & np.uint64(255)), np.uint8(0), np.int64(0)
     last = np.uint8((tags[8 * fields + (length - 2) // 8] >> np.uint64(8 * ((length - 2) % 8))) & np.uint64(255))
-    for i in range(size - length - 1):
-        total += np.int64(
-            (buf[i] == 60)
-            & (buf[i + 1] == 47)
-            & (buf[i + 2] == first)
-            & (buf[i + length] == last)
-            & (buf[i + 1 + length] == 62)
-        )
+    for start in range(0, size - length - 1, 128):
+        here = np.uint8(0)  # as narrow as can be: the machine takes so many bytes at a time
+        for i in range(start, min(start + 128, size - length - 1)):
+            here = np.uint8(
+                here
+                + np.uint8(
+                    (buf[i] == 60)
+                    & (buf[i + 1] == 47)
+                    & (buf[i + 2] == first)
+                    & (buf[i + length] == last)
+                    & (buf[i + 1 + length] == 62)
+                )
+            )
+        total += np.int64(here)
     return total
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #74167b96
+# %% ../../nbs/lib/13_feeds.scan.ipynb #72a45d34
 def _scan(
     sizes, buf, tags, masks, lengths, roles, classes, spare, slots, arena, places,
     codes, code_ends, prices, updated, sold, flags, hashes, plain, texts, text_ends, text_hashes, numbers, odd, gtins, gtin_ends,
@@ -464,21 +478,24 @@ def _scan(
             spare[2 * fields + roles[k] - DESCRIBED] = k
         elif roles[k] > 0:
             spare[2 * fields + described + roles[k]] = k
-    i, n, odds, c, t = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    i, n, odds, c, t, guess = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
     while i < size:
         if buf[i] != 60 or not _is_at(buf, i + 1, tags, masks, fields, lengths[fields]) or n + odds == limit:
             return
         inside = i + 1 + lengths[fields]
         end = _fields(buf, inside, tags, masks, lengths, fields, classes, spare)
         new_c, new_t = np.int64(-1), np.int64(-1)
-        if end >= 0:
+        if 0 <= end <= size:
             new_c, new_t = _keep(
                 buf, spare, fields, described, n, c, t, codes, code_ends, prices, updated, sold, flags, hashes, texts, text_ends, gtins, gtin_ends
             )  # fmt: skip
         if new_c >= 0:
             plain[3 * n], plain[3 * n + 1], plain[3 * n + 2] = n + odds, i, end
-            text_hashes[n] = _hash(texts, t, new_t)
-            numbers[n] = _recall(texts, t, new_t, text_hashes[n], slots, arena, places)
+            guess = min(guess + 1, np.int64(MAX_REMEMBERED - 1))  # the stores of a chain list their items in one order
+            if not _is_known(texts, t, new_t, guess, arena, places):
+                text_hashes[n] = _hash(texts, t, new_t)
+                guess = _recall(texts, t, new_t, text_hashes[n], slots, arena, places)
+            numbers[n] = guess
             c, t, n = new_c, new_t, n + 1
         else:
             end = _next_record(buf, inside, size, tags, masks, lengths, fields)
@@ -489,10 +506,10 @@ def _scan(
         i = _skip_space(buf, end)
     sizes[FOUND], sizes[FOUND + 1], sizes[FOUND + 2], sizes[FOUND + 3] = n, odds, c, t
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #075db8a0
+# %% ../../nbs/lib/13_feeds.scan.ipynb #701652e1
 _PIECES = (
     _word, _put, _is_at, _skip_space, _entity, _value_end, _digits, _money, _days, _moment, _is_plain_code, _hash, _copy, _gtin, _is_named, _find_tag,
-    _fields, _goes_on, _next_record, _date, _recall, _keep, _count_closed, _scan,
+    _fields, _goes_on, _next_record, _date, _is_known, _recall, _keep, _count_closed, _scan,
 )  # fmt: skip
 _INPUTS = {
     "sizes": "int64",
@@ -524,9 +541,10 @@ _COLUMNS |= {
     "gtins": "uint8",
     "gtin_ends": "int32",
 }
+_BUF = [*_INPUTS].index("buf")
 FOUND = 8  # where the results begin in `sizes`: plain rows, odd rows, bytes of codes, of descriptions, closing tags
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #6539baad
+# %% ../../nbs/lib/13_feeds.scan.ipynb #61eabf57
 def _build(
     path: str,  # where the machine code goes
 ) -> None:
@@ -590,7 +608,7 @@ def _load(path: Path):
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(_INPUTS) + len(_COLUMNS)))
     return kind(engine.get_function_address(head["entry"])), engine
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #b512403b
+# %% ../../nbs/lib/13_feeds.scan.ipynb #4893c2ab
 def _cache_file() -> Path:
     "Name the machine code by everything it was made from; raise GroceryError if others could write into its folder."
     import llvmlite.binding as llvm
@@ -606,7 +624,9 @@ def _cache_file() -> Path:
         version("llvmlite"),
     ]
     key = hashlib.sha256(
-        repr([pieces, machine, DESCRIBED, NO_DATE, OTHER_DATE, MAX_CODE, MAX_TEXT, SLOTS, FOUND]).encode()
+        repr(
+            [pieces, machine, DESCRIBED, NO_DATE, OTHER_DATE, MAX_CODE, MAX_TEXT, SLOTS, MAX_REMEMBERED, FOUND]
+        ).encode()
     ).hexdigest()[:24]
     wished = os.environ.get("XDG_CACHE_HOME", "")
     folder = Path(wished if os.path.isabs(wished) else Path.home() / ".cache") / "grocery"
@@ -634,7 +654,7 @@ def _compiled():
         os.replace(made, file)
     return _load(file)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #9f428381
+# %% ../../nbs/lib/13_feeds.scan.ipynb #c6a7ed87
 @lru_cache(maxsize=1)
 def can_scan() -> bool:  # False where numba is not installed, or its work can be neither made nor kept
     "Tell whether the fast scan can be used."
@@ -655,7 +675,7 @@ def can_scan() -> bool:  # False where numba is not installed, or its work can b
     ):
         return False
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #2b3a8308
+# %% ../../nbs/lib/13_feeds.scan.ipynb #5e07a71e
 @dataclass
 class Scanned:
     "The plain records of a block, and where the odd ones stand. Rows count from 0 within the block."
@@ -670,14 +690,11 @@ class Scanned:
     sold: np.ndarray  # (plain,) int64: the same for the last sale
     hashes: np.ndarray  # (plain,) uint64: of the code
     texts: tuple[np.ndarray, np.ndarray]  # bytes of all descriptions, fields ended by SEPARATOR, and where each ends
-    text_hashes: np.ndarray  # (plain,) uint64: of the description
+    text_hashes: np.ndarray  # (plain,) uint64: of the description, where it is new
     numbers: np.ndarray  # (plain,) int64: of the description in the scanner's memory; -1 where it is new
     total: int  # records in all
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #84974033
-MAX_REMEMBERED = SLOTS // 4
-
-# %% ../../nbs/lib/13_feeds.scan.ipynb #9a68c2bd
+# %% ../../nbs/lib/13_feeds.scan.ipynb #55a2b1dc
 class Memory:
     "Numbers of descriptions."
 
@@ -692,23 +709,37 @@ class Memory:
 
     def learn(
         self,
-        text: bytes,  # a description
-        value: int,  # its hash, from the scan
-    ) -> int:  # its number
-        "Give a new description the next number."
-        if self.used + len(text) > len(self.arena):
-            self.arena = np.concatenate([self.arena, np.zeros(len(self.arena) + len(text), np.uint8)])
-        self.arena[self.used : self.used + len(text)] = np.frombuffer(text, np.uint8)
-        self.places[2 * self.count : 2 * self.count + 2] = self.used, len(text)
-        slot = value & (SLOTS - 1)
-        while self.slots[slot] >= 0:
-            slot = (slot + 1) & (SLOTS - 1)
-        self.slots[slot] = self.count
-        self.used += len(text)
-        self.count += 1
-        return self.count - 1
+        texts: list[bytes],  # new descriptions, all different
+        values: np.ndarray,  # (texts,) uint64: their hashes, from the scan
+    ) -> None:
+        "Give new descriptions the next numbers; those for which there is no room stay unknown."
+        texts = texts[: MAX_REMEMBERED - self.count]
+        data, sizes = b"".join(texts), np.array([len(text) for text in texts], np.int64)
+        if self.used + len(data) > len(self.arena):
+            self.arena = np.concatenate([self.arena, np.zeros(len(self.arena) + len(data), np.uint8)])
+        self.arena[self.used : self.used + len(data)] = np.frombuffer(data, np.uint8)
+        numbers, places = np.arange(self.count, self.count + len(texts)), self.places.reshape(-1, 2)
+        places[numbers, 0], places[numbers, 1] = self.used + np.cumsum(sizes) - sizes, sizes
+        slots = (values[: len(texts)] & np.uint64(SLOTS - 1)).astype(np.int64)
+        while len(numbers):  # where several want a place, one gets it and the others look further
+            free = self.slots[slots] < 0
+            self.slots[slots[free]] = numbers[free]
+            waiting = self.slots[slots] != numbers
+            numbers, slots = numbers[waiting], (slots[waiting] + 1) & (SLOTS - 1)
+        self.used, self.count = self.used + len(data), self.count + len(texts)
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #033175fa
+# %% ../../nbs/lib/13_feeds.scan.ipynb #e3fea32a
+def _gather(out: dict[str, np.ndarray], n: int, odds: int, c: int, t: int, closed: int) -> Scanned:
+    "Look at what a scan has written, as far as it was written."
+    texts, gtin_ends = (out["texts"][:t], out["text_ends"][: n + 1]), out["gtin_ends"][: n + 1]
+    columns = {
+        name: out[name][:n] for name in ("prices", "flags", "updated", "sold", "hashes", "text_hashes", "numbers")
+    }
+    plain, odd = (out[name][: 3 * m].reshape(-1, 3) for name, m in (("plain", n), ("odd", odds)))
+    codes, gtins = (out["codes"][:c], out["code_ends"][: n + 1]), (out["gtins"][: gtin_ends[-1]], gtin_ends)
+    return Scanned(plain=plain, odd=odd, codes=codes, gtins=gtins, texts=texts, total=closed, **columns)
+
+# %% ../../nbs/lib/13_feeds.scan.ipynb #3d3b9bc9
 class Scanner:
     "Scans the blocks of one file after another."
 
@@ -754,28 +785,28 @@ class Scanner:
 
     def scan(
         self,
-        block: bytes,  # UTF-8 from the first record's opening tag to the last one's closing tag
+        text: bytes,  # UTF-8 in which the block lies
+        begin: int = 0,  # where the first record's opening tag begins
+        end: int | None = None,  # where the last one's closing tag ends; None means at the end of the text
     ) -> Scanned | None:  # None if the block is not records alone, or does not pass its own count
-        "Scan a block of price records."
-        template, size = self.template, len(block)
-        if not block.endswith(b">") or size > 1 << 30:
+        "Scan a block of price records; what is found counts from where the block begins."
+        end = len(text) if end is None else end
+        template, size = self.template, end - begin
+        if text[max(end - 1, begin) : end] != b">" or size > 1 << 30:
             return None
         self._make_room(size)
         if self.inputs["arena"] is not self.memory.arena or self.inputs["slots"] is not self.memory.slots:
             self.size = 0  # the memory has moved
             self._make_room(size)
-        buf, sizes, out = self.inputs["buf"], self.inputs["sizes"], self.out
-        buf[:size] = np.frombuffer(block, np.uint8)
-        buf[size : size + len(PAD)] = 0
+        block, buf = np.frombuffer(text, np.uint8)[begin:end], self.inputs["buf"]
+        if (
+            len(text) - end < 2 * len(PAD) or text[end : end + len(PAD)].isspace()
+        ):  # the scan looks a little ahead, and passes blanks
+            buf[:size], buf[size : size + len(PAD)] = block, 0
+            block = buf
+        self.addresses[_BUF] = block.ctypes.data
+        sizes = self.inputs["sizes"]
         sizes[:4] = size, len(template.roles), template.described, self.room - 3
         self.compiled[0](*self.addresses)
-        n, odds, c, t, closed = sizes[FOUND : FOUND + 5].tolist()
-        if n < 0 or n + odds != closed:
-            return None
-        texts, gtin_ends = (out["texts"][:t], out["text_ends"][: n + 1]), out["gtin_ends"][: n + 1]
-        columns = {
-            name: out[name][:n] for name in ("prices", "flags", "updated", "sold", "hashes", "text_hashes", "numbers")
-        }
-        plain, odd = (out[name][: 3 * m].reshape(-1, 3) for name, m in (("plain", n), ("odd", odds)))
-        codes, gtins = (out["codes"][:c], out["code_ends"][: n + 1]), (out["gtins"][: gtin_ends[-1]], gtin_ends)
-        return Scanned(plain=plain, odd=odd, codes=codes, gtins=gtins, texts=texts, total=closed, **columns)
+        n, odds, _, _, closed = found = sizes[FOUND : FOUND + 5].tolist()
+        return None if n < 0 or n + odds != closed else _gather(self.out, *found)

@@ -157,8 +157,8 @@ class GuardedScanner(scan.Scanner):
                         store[name], self.canaries[name] = guarded(array)
             self.addresses = [array.ctypes.data for array in (*self.inputs.values(), *self.out.values())]
 
-    def scan(self, block: bytes):
-        found = super().scan(block)
+    def scan(self, text: bytes, begin: int = 0, end: int | None = None):
+        found = super().scan(text, begin, end)
         for name, canary in getattr(self, "canaries", {}).items():
             assert (canary == CANARY).all(), f"scan: something was written before {name}"
         return found
