@@ -154,9 +154,10 @@ def test_what_stands_around_a_block_does_not_change_what_is_found(behind):
 
 def test_descriptions_keep_their_numbers_in_any_order():
     texts = [b"%d\x1f" % n for n in range(2000)]
-    record = b"<I><C>15</C><P>6.90</P><N>%s</N></I>"
+    record = b"<I><C>15</C><P>6.90</P><N>%s</N><Other>as long as records are</Other></I>"
     template = scan.make_template(record % b"a", b"I", {b"c": scan.CODE, b"p": scan.PRICE, b"n": scan.DESCRIBED})
-    scanner = scan.Scanner(template, memory := scan.Memory())
+    memory = scan.Memory()
+    scanner = scan.Scanner(template, memory)
     first = scanner.scan(b"".join(record % text[:-1] for text in texts))
     assert (first.numbers < 0).all()
     memory.learn(texts[:1500], first.text_hashes[:1500])
