@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Supermarket feeds in; prices, products and forecasts out.",
 )
 
-# %% ../nbs/lib/95_cli.ipynb #ecdeb9c7
+# %% ../nbs/lib/95_cli.ipynb #617a13db
 def _show_version(wanted: bool) -> None:
     if wanted:
         print(f"grocery {__version__}")
@@ -86,7 +86,7 @@ def _plain(value: object) -> object:
 def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
-# %% ../nbs/lib/95_cli.ipynb #dd0f03d4
+# %% ../nbs/lib/95_cli.ipynb #a9ca8634
 def _exit_for(share: float) -> None:
     "Exit with 1 when more was lost than settings allow."
     if share > read_settings().max_loss_share:
@@ -121,7 +121,7 @@ def _print_ledgers(ledgers: list[dict]) -> None:
         for problem in ledger["problems"]:
             print(f"  {problem}")
 
-# %% ../nbs/lib/95_cli.ipynb #33427def
+# %% ../nbs/lib/95_cli.ipynb #3e205072
 def _say_ingest(progress) -> str:  # grocery.store.ingest.Progress
     "Say how fast an ingest is and how long it will take."
     left = progress.seconds_left
@@ -163,7 +163,7 @@ def _ingest_bar() -> Callable:
 
     return move
 
-# %% ../nbs/lib/95_cli.ipynb #dc4b562e
+# %% ../nbs/lib/95_cli.ipynb #30e13fb2
 @app.command()
 def ingest(
     sources: Annotated[list[Path], typer.Argument(help="Feed files, or folders of them.")],
@@ -205,7 +205,7 @@ def _print_summary(summary: dict) -> None:
         f"lake {summary['lake']}: " + ", ".join(f"{n:,} {name}" for name, n in summary["rows_per_table"].items() if n)
     )
 
-# %% ../nbs/lib/95_cli.ipynb #75fde199
+# %% ../nbs/lib/95_cli.ipynb #0ce60ba0
 def _day(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
@@ -233,6 +233,10 @@ def fetch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     "Download what chains list for a day. Killed, it goes on where it was; nothing held is asked for again or overwritten."
+    if lake and not into_lake:
+        raise GroceryError(
+            f"--lake {lake}: allowed together with --ingest, which reads the day's files into that lake."
+        )
     from grocery.feeds.fetch import fetch as fetch_files
 
     done = fetch_files(chains, _day(day), to, kinds=kind or (), progress=_progress("fetching"))
@@ -268,7 +272,7 @@ def _print_fetched(summary: dict) -> None:
     for problem in summary["problems"][:20]:
         print(f"  {problem}")
 
-# %% ../nbs/lib/95_cli.ipynb #97934b1e
+# %% ../nbs/lib/95_cli.ipynb #0466c008
 @app.command()
 def chains(
     names: Annotated[
@@ -290,7 +294,7 @@ def chains(
         for sentence in say_quirks(chain) if names else ():
             print(f"  {sentence}")
 
-# %% ../nbs/lib/95_cli.ipynb #44cee038
+# %% ../nbs/lib/95_cli.ipynb #1004c210
 FORMATS = ("table", "csv", "json", "parquet")
 
 
@@ -331,7 +335,7 @@ def _print_table(table, format: str) -> None:
         if table.num_rows > 1000:
             print(f"… {table.num_rows - 1000:,} more rows; --format csv prints all")
 
-# %% ../nbs/lib/95_cli.ipynb #d1a13df3
+# %% ../nbs/lib/95_cli.ipynb #2377198f
 def _pairs(texts: list[str]) -> dict[str, str]:
     "Split name=value texts."
     for text in texts:

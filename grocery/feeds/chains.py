@@ -46,7 +46,7 @@ class Quirk:
     allowed: str  # what a value must look like: a regular expression
     says: str  # a sentence; {} is the value
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #c9bfd616
+# %% ../../nbs/lib/10_feeds.chains.ipynb #a45c50b6
 _HOUR = r"([01]\d|2[0-3]):[0-5]\d"
 QUIRKS = {
     "password": Quirk(
@@ -84,7 +84,7 @@ QUIRKS = {
     "online_store": Quirk("files", r"\d{3}|all", "the online shop is store {}"),
 }
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #ec2c731f
+# %% ../../nbs/lib/10_feeds.chains.ipynb #95a6eba7
 @dataclass(frozen=True)
 class Chain:
     "One row of the registry."
@@ -117,7 +117,7 @@ class Chain:
         own = [part for text in (self.name_hebrew, self.name_english) for part in (text, *text.split(" / "))]
         return tuple(dict.fromkeys(n for n in (*own, *self.other_ids.values(), *self.sub_chains.values()) if n))
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #34b9d1e3
+# %% ../../nbs/lib/10_feeds.chains.ipynb #5bb360eb
 def _pairs(text: str) -> dict[str, str]:
     "Split `a=1;b=2;c` into a dictionary."
     return {
@@ -125,7 +125,7 @@ def _pairs(text: str) -> dict[str, str]:
         for key, _, value in (part.partition("=") for part in text.split(";") if part.strip())
     }
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #231e4723
+# %% ../../nbs/lib/10_feeds.chains.ipynb #1a332160
 def make_chain(
     row: dict[str, str],  # column of chains.csv -> text
 ) -> Chain:
@@ -166,7 +166,7 @@ def active_chains() -> list[Chain]:  # in the order of the table
     "List the chains that publish today."
     return [chain for chain in _chains() if chain.status == "active"]
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #58c1a96a
+# %% ../../nbs/lib/10_feeds.chains.ipynb #7866188f
 @cache
 def _index() -> dict[str, Chain]:
     "Every way to say a chain -> the chain; its own id goes before another's, active rows before the others."
@@ -182,7 +182,7 @@ def _index() -> dict[str, Chain]:
                 found.setdefault(word, chain)
     return found
 
-# %% ../../nbs/lib/10_feeds.chains.ipynb #6ef58838
+# %% ../../nbs/lib/10_feeds.chains.ipynb #0470237b
 def find_chain(
     name: str,  # an id, a short name, a Hebrew or English name, or that of a sub-chain
 ) -> Chain:
@@ -191,11 +191,11 @@ def find_chain(
     index = _index()
     if chain := index.get(name) or index.get(fold(name)):
         return chain
-    if re.fullmatch(r"\d{3,14}", name):
+    if re.fullmatch(r"[0-9]{3,14}", name):
         return index.get(name.lstrip("0")) or Chain(slug=name, chain_id=name)
     words = [word for chain in _chains() for word in (chain.slug, *chain.names)]
-    near = get_close_matches(name, words, n=2, cutoff=0.5)
-    return index[fold(choose(name, {chain.slug for chain in _chains()} | set(near), "chain", SourceError))]
+    near = get_close_matches(name[:100], words, n=2, cutoff=0.5)
+    return index[fold(choose(name[:100], {chain.slug for chain in _chains()} | set(near), "chain", SourceError))]
 
 # %% ../../nbs/lib/10_feeds.chains.ipynb #5c8b7be4
 def find_chains(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'CODE', 'PRICE', 'UPDATED', 'SOLD', 'FLAG', 'DESCRIBED', 'NO_DATE', 'OTHER_DATE', 'MAX_CODE', 'MAX_TEXT',
-           'SLOTS', 'MAX_REMEMBERED', 'SEPARATOR', 'PAD', 'FOUND', 'Template', 'make_template', 'hash_code', 'can_scan',
-           'Scanned', 'Memory', 'Scanner']
+           'SLOTS', 'MAX_REMEMBERED', 'SEPARATOR', 'PAD', 'FOUND', 'MAX_KEPT', 'Template', 'make_template', 'hash_code',
+           'can_scan', 'Scanned', 'Memory', 'Scanner']
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #d8ac2333
 import ctypes
@@ -638,7 +638,10 @@ def _cache_file() -> Path:
         )
     return folder / f"scan-{key}.o"
 
-# %% ../../nbs/lib/13_feeds.scan.ipynb #cbb3aad8
+# %% ../../nbs/lib/13_feeds.scan.ipynb #f6d6880d
+MAX_KEPT = 4  # machine codes: of other versions, of other environments
+
+
 @lru_cache(maxsize=1)
 def _compiled():
     "Load the scan, made if need be, and anew if what lies in the cache is damaged."
@@ -652,6 +655,8 @@ def _compiled():
             call = [sys.executable, "-c", f"from grocery.feeds import scan; scan.{step}({str(made)!r})"]
             subprocess.run(call, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300, capture_output=True)
         os.replace(made, file)
+    for old in sorted(file.parent.glob("scan-*.o"), key=lambda path: path.stat().st_mtime)[:-MAX_KEPT]:
+        old.unlink(missing_ok=True)
     return _load(file)
 
 # %% ../../nbs/lib/13_feeds.scan.ipynb #c6a7ed87

@@ -102,7 +102,9 @@ def _essence(feed: Feed) -> dict:
     ledger["stores"] = _sorted(ledger["stores"])
     ledger["rejected"] = dict(sorted(ledger["rejected"].items()))
     said = [p for p in feed.ledger["problems"] if not p.startswith("not well-formed")]
-    ledger["problems"] = sorted([p for p in said if p.startswith("refused")] or said)  # what lies behind a refusal may have been looked at or not
+    ledger["problems"] = sorted(
+        [p for p in said if p.startswith("refused")] or said
+    )  # what lies behind a refusal may have been looked at or not
     tables = {name: _sorted(table.to_pylist()) for name, table in feed.tables.items() if table.num_rows}
     rejects = [r if r["reason"] != "missing_store" else r | {"raw": ""} for r in feed.rejects]
     return {"ledger": ledger, "rejects": _sorted(rejects)} | {f"table {k}": v for k, v in tables.items()}
