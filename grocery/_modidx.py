@@ -1408,6 +1408,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'grocery.store.lake._sweep': ('lib/store.lake.html#_sweep', 'grocery/store/lake.py'),
                                     'grocery.store.lake._versions': ('lib/store.lake.html#_versions', 'grocery/store/lake.py'),
                                     'grocery.store.lake._write_delta': ('lib/store.lake.html#_write_delta', 'grocery/store/lake.py'),
+                                    'grocery.store.lake._writer': ('lib/store.lake.html#_writer', 'grocery/store/lake.py'),
                                     'grocery.store.lake.open_lake': ('lib/store.lake.html#open_lake', 'grocery/store/lake.py'),
                                     'grocery.store.lake.parse_moment': ('lib/store.lake.html#parse_moment', 'grocery/store/lake.py')},
             'grocery.store.losses': { 'grocery.store.losses._folder_name': ( 'lib/store.losses.html#_folder_name',

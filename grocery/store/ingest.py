@@ -458,10 +458,10 @@ def _fold_stores(
     said = _scan(batch, "prices", [c for c in TABLES["prices"].schema.names if not c.startswith("valid")], only)
     files = [pa.Table.from_pandas(f[_FILES.names], _FILES, preserve_index=False) for f in (old_files, new_files)]
     columns, words = _to_columns(history, marks, *files, said)
-    told, marked = (
-        _to_table(name, part, words)
-        for name, part in zip(("prices", "price_marks"), extend_columns(*columns), strict=True)
-    )
+    told, marked = extend_columns(*columns)
+    order = sort_rows(told["store_id"], told["price_ils"], told["item_code"])  # so a store's prices are nearly free
+    told = {k: column[order] for k, column in told.items()}
+    told, marked = _to_table("prices", told, words), _to_table("price_marks", marked, words)
     is_open = pc.is_null(told["valid_to"])
     lake.overwrite(
         "prices", told.filter(is_open), f"{portion.sql} AND (valid_to IS NULL OR valid_to > '{cut.isoformat()}')"

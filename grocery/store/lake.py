@@ -104,6 +104,13 @@ def _check_writable(path: str) -> None:
             )
 
 # %% ../../nbs/lib/20_store.lake.ipynb #153c6d71
+def _writer():
+    "Say how Parquet is written: packed by zstd, and with room for all the words of a large chain in one dictionary."
+    from deltalake import WriterProperties
+
+    return WriterProperties(compression="ZSTD", compression_level=3, dictionary_page_size_limit=4 << 20)
+
+
 def _write_delta(path: str, name: str, table: pa.Table, **how) -> None:
     "Write a table that keeps its contract, in one commit."
     from deltalake import write_deltalake
@@ -112,7 +119,8 @@ def _write_delta(path: str, name: str, table: pa.Table, **how) -> None:
     _check_writable(path)
     table = check_table(name, table)
     try:
-        write_deltalake(f"{path.rstrip('/')}/{name}", table, partition_by=PARTITIONS.get(name), **how)
+        address = f"{path.rstrip('/')}/{name}"
+        write_deltalake(address, table, partition_by=PARTITIONS.get(name), writer_properties=_writer(), **how)
     except CommitFailedError:
         raise LakeError(
             f"The lake at {path} was changed by another writer at the same moment. Run the same again: nothing is lost, nothing is done twice."
