@@ -82,7 +82,14 @@ def test_every_id_and_name_is_found():
         assert find_chain(chain.name_hebrew).slug == chain.slug
 
 
-@given(st.from_regex(r"\d{3,14}", fullmatch=True))
+@pytest.mark.parametrize("name", ["٣٣٣٣", "³³³", "x" * 100_000])
+def test_what_is_no_id_is_no_chain(name):
+    with pytest.raises(SourceError) as error:
+        find_chain(name)
+    assert len(str(error.value)) < 2000
+
+
+@given(st.from_regex(r"[0-9]{3,14}", fullmatch=True))
 def test_any_id_is_a_chain(chain_id):
     chain = find_chain(chain_id)
     assert chain.status == "unknown" or chain_id.lstrip("0") in {i.lstrip("0") for i in chain.ids}
