@@ -6,6 +6,7 @@
 __all__ = ['app', 'FORMATS', 'check', 'ingest', 'fetch', 'chains', 'sql', 'run', 'bench', 'main']
 
 # %% ../nbs/lib/95_cli.ipynb #1e03f24a
+import inspect
 import json
 import os
 import sys
@@ -163,7 +164,7 @@ def _ingest_bar() -> Callable:
 
     return move
 
-# %% ../nbs/lib/95_cli.ipynb #30e13fb2
+# %% ../nbs/lib/95_cli.ipynb #57e31edf
 @app.command()
 def ingest(
     sources: Annotated[list[Path], typer.Argument(help="Feed files, or folders of them.")],
@@ -174,6 +175,7 @@ def ingest(
         str | None,
         typer.Option(help="Address of a Dask scheduler whose workers read; they must share the lake's folder."),
     ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summed ledger as JSON.")] = False,
 ) -> None:
     "Read raw feed files into the lake; files it already holds are skipped. Killed, it goes on where it was."
@@ -181,10 +183,14 @@ def ingest(
     from grocery.store.lake import open_lake
 
     place = open_lake(lake)
-    done = ingest_files(sources, place, mapping, workers, progress=_ingest_progress(), dask=dask)
+    done = ingest_files(sources, place, mapping, workers, progress=_ingest_progress(), dask=dask, wait=wait, say=_say)
     summary = {"source": [str(s) for s in sources], "lake": place.path, **done.totals, "rows_per_table": done.tables}
     _print_json(summary) if as_json else _print_summary(summary)
     _exit_for(done.loss_share)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print_summary(summary: dict) -> None:
@@ -205,7 +211,7 @@ def _print_summary(summary: dict) -> None:
         f"lake {summary['lake']}: " + ", ".join(f"{n:,} {name}" for name, n in summary["rows_per_table"].items() if n)
     )
 
-# %% ../nbs/lib/95_cli.ipynb #0ce60ba0
+# %% ../nbs/lib/95_cli.ipynb #9aec3826
 def _day(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
@@ -294,7 +300,7 @@ def chains(
         for sentence in say_quirks(chain) if names else ():
             print(f"  {sentence}")
 
-# %% ../nbs/lib/95_cli.ipynb #1004c210
+# %% ../nbs/lib/95_cli.ipynb #f4049982
 FORMATS = ("table", "csv", "json", "parquet")
 
 
@@ -303,16 +309,21 @@ def sql(
     query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's dialect.")],
     lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
     as_of: Annotated[
-        str | None, typer.Option(help="See prices as they were valid then: 2026-08-10, or 2026-08-10T14:30 in Israel.")
+        str | None,
+        typer.Option(help="See what was valid then, by all we know today: 2026-08-10, or 2026-08-10T14:30 in Israel."),
     ] = None,
+    version: Annotated[
+        int | None, typer.Option(help="See the lake exactly as it was after this commit of `files`.")
+    ] = None,
+    known_at: Annotated[str | None, typer.Option(help="See the lake exactly as it was at this moment.")] = None,
     format: Annotated[str, typer.Option(help="table, csv, json or parquet (to standard output).")] = "table",
 ) -> None:
     "Ask the lake: files, rejects, stores, items, prices, prices_now, promotions, promotion_items, products."
     from grocery.store.lake import open_lake
 
     choose(format, FORMATS, "format")
-    place = open_lake(lake, as_of)
-    if not place.versions():
+    place = open_lake(lake, as_of, version, known_at)
+    if not place.exists():
         raise GroceryError(
             f"There is no lake at {place.path}. Make one: grocery run, or grocery ingest SOURCE --lake {place.path}."
         )
@@ -369,16 +380,32 @@ def run(
 # %% ../nbs/lib/95_cli.ipynb #6f285009
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest: a price file into typed tables, beside expat and lxml.")],
-    size_mb: Annotated[float, typer.Option(min=1, max=4000, help="Millions of bytes.")] = 200,
-    workers: Annotated[int, typer.Option(min=2, max=64, help="Processes to compare with one.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, max=50, help="Rounds of which the median counts.")] = 5,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="ingest: a price file into typed tables, beside expat and lxml. lake: prices kept and found, beside gz feeds and plain daily Parquet."
+        ),
+    ],
+    size_mb: Annotated[float | None, typer.Option(min=1, max=4000, help="ingest: millions of bytes [200].")] = None,
+    stores: Annotated[int | None, typer.Option(min=1, max=5000, help="lake: of the country [20].")] = None,
+    items: Annotated[int | None, typer.Option(min=1, max=9000, help="lake: that each store lists [1500].")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=1000, help="lake: on which each publishes [30].")] = None,
+    share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="lake: of prices that change on a day [0.02].")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=2, max=64, help="Processes that read [2].")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=200, help="Rounds of which the median counts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print bench, machine, params and metrics as JSON.")] = False,
 ) -> None:
     "Measure speed and memory against a named baseline, in the same minute on the same core."
     from grocery.bench import BENCHES
 
-    measured = BENCHES[choose(name, BENCHES, "bench")](size_mb=size_mb, workers=workers, rounds=rounds)
+    asked = {"size_mb": size_mb, "stores": stores, "items": items, "days": days, "share": share}
+    asked = {k: v for k, v in (asked | {"workers": workers, "rounds": rounds}).items() if v is not None}
+    run = BENCHES[choose(name, BENCHES, "bench")]
+    for option in asked:
+        choose(option, inspect.signature(run).parameters, f"option of the bench {name}")
+    measured = run(**asked)
     if as_json:
         _print_json(measured)
         return
