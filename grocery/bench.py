@@ -71,7 +71,7 @@ def make_price_file(
         file.write((f"{pad}</{form.price_list}>{form.newline}" + form.foot.replace("\n", form.newline)).encode(codec))
     return number + 1
 
-# %% ../nbs/lib/91_bench.ipynb #8e415fe9
+# %% ../nbs/lib/91_bench.ipynb #331e6218
 def _records(form, chain_id: str, seed: int, mark: str, price: str = "") -> Iterator[tuple[str, str]]:
     "Write a chain's items as records: item code, XML; `price` stands for every price, the item's own if empty."
     from grocery.sample.layouts import fill_record, item_facts, price_record
@@ -320,19 +320,26 @@ class _Country:
 
 _CHAIN = "7290999900013"  # the sample market's
 
-# %% ../nbs/lib/91_bench.ipynb #4ef8d323
+# %% ../nbs/lib/91_bench.ipynb #6a286a1c
 def _write_feeds(
-    folder: str, country: _Country, records: list[list[str]], head: str, foot: str, number: int, prices: np.ndarray
-) -> list[str]:
-    "Write a day's feeds, packed as they are published; `records` are the pieces around the places of their price."
-    paths = []
+    folder: str,
+    country: _Country,
+    records: list[list[str]],
+    head: str,
+    foot: str,
+    number: int,
+    prices: np.ndarray,
+) -> tuple[list[str], int]:
+    "Write a day's feeds, `records` being the pieces around the places of a price; and tell how large they are as chains pack them, by the first few."
+    paths, packed = [], []
     for store, row in enumerate(prices.tolist(), 1):
         words = [f"{price // 100}.{price % 100:02d}" for price in row]
         body = "".join(word.join(pieces) for word, pieces in zip(words, records, strict=True))
         paths.append(f"{folder}/PriceFull{_CHAIN}-{store:03d}-{country.day(number):%Y%m%d}0600.gz")
-        with gzip.open(paths[-1], "wb", compresslevel=6) as file:
-            file.write((head.replace("STORE", f"{store:03d}") + body + foot).encode())
-    return paths
+        feed = (head.replace("STORE", f"{store:03d}") + body + foot).encode()
+        Path(paths[-1]).write_bytes(gzip.compress(feed, 1))
+        packed += [len(gzip.compress(feed))] if store <= 3 else []
+    return paths, sum(packed) * len(paths) // len(packed)
 
 
 def _make_records(country: _Country, layout: str) -> tuple[list[list[str]], str, str, list[str]]:
@@ -357,7 +364,7 @@ def _write_plain(path: str, country: _Country, number: int, prices: np.ndarray, 
     day = pa.array([country.day(number)] * len(stores), pa.date32())
     pq.write_table(pa.table({**columns, "price_ils": money, "day": day}), path)
 
-# %% ../nbs/lib/91_bench.ipynb #247ca914
+# %% ../nbs/lib/91_bench.ipynb #0bc17383
 _DAILY = (
     "(SELECT day, sum(sum(price)) OVER (ORDER BY day) / sum(sum(n)) OVER (ORDER BY day) AS mean FROM ({}) GROUP BY day)"
 )
@@ -386,7 +393,7 @@ _QUESTIONS = {  # name -> of the lake, of plain daily Parquet
     ),
 }
 
-# %% ../nbs/lib/91_bench.ipynb #c04ef8ac
+# %% ../nbs/lib/91_bench.ipynb #6bebdbfa
 def _ask(lake: str, daily: str, country: _Country, codes: list[str], rounds: int) -> dict[str, float]:
     "Ask both the same questions; raise GroceryError where an answer differs."
     import duckdb
@@ -428,7 +435,7 @@ def _latencies(taken: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         out[f"{name}_ratio_parquet"] = np.median(theirs) / np.median(ours)
     return {name: float(value) for name, value in out.items()}
 
-# %% ../nbs/lib/91_bench.ipynb #956c6abe
+# %% ../nbs/lib/91_bench.ipynb #3ff7036c
 def _folder_bytes(path: str) -> int:
     return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
 
@@ -443,8 +450,8 @@ def _live(country: _Country, folder: str, layout: str, workers: int) -> tuple[di
     os.mkdir(f"{folder}/daily")
     for number, prices in enumerate(country.prices()):
         with tempfile.TemporaryDirectory() as day:
-            paths = _write_feeds(day, country, records, head, foot, number, prices)
-            packed += sum(map(os.path.getsize, paths))
+            paths, size = _write_feeds(day, country, records, head, foot, number, prices)
+            packed += size
             clock = time.perf_counter()
             ingest(paths, lake, workers=workers)
             took.append(time.perf_counter() - clock)
@@ -459,7 +466,7 @@ def _live(country: _Country, folder: str, layout: str, workers: int) -> tuple[di
         "first_day": first,
     }, codes
 
-# %% ../nbs/lib/91_bench.ipynb #62c65de7
+# %% ../nbs/lib/91_bench.ipynb #7853d1d3
 def bench_lake(
     stores: int = 20,  # of the country
     items: int = 1500,  # that each lists

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import SettingsError, choose
 
-# %% ../nbs/lib/01_settings.ipynb #8a870586
+# %% ../nbs/lib/01_settings.ipynb #e61e3322
 @dataclass(frozen=True)
 class Settings:
     "Everything that can be set, with the defaults that work on a bare machine."
@@ -23,6 +23,7 @@ class Settings:
     source: str = "sample"  # feeds to read when none are named; "sample" is the bundled market
     data_dir: Path = Path("data")
     lake: str = "data/lake"  # a folder or an s3:// address
+    database: str = "data/grocery.db"  # what `publish` fills: a SQLite file or postgresql://...; a password comes from the environment
     reports_dir: Path = Path("reports")
     mlruns_dir: Path = Path("mlruns")
     tracking_uri: str = ""  # MLflow address; empty means a SQLite file under mlruns_dir
@@ -42,7 +43,7 @@ def find_root(
             return folder
     return start
 
-# %% ../nbs/lib/01_settings.ipynb #f52f0991
+# %% ../nbs/lib/01_settings.ipynb #99a3e2a4
 def _typed(name: str, text: str, root: Path):
     "Turn one setting's text into its field's type."
     kind = {f.name: f.type for f in fields(Settings)}[name]
@@ -58,7 +59,7 @@ def _typed(name: str, text: str, root: Path):
         )
     if name == "threads" and value < 1:
         raise SettingsError(f"Setting threads: received {text!r}, allowed: 1 or more.")
-    if kind is Path or (name == "lake" and "://" not in text):
+    if kind is Path or (name in ("lake", "database") and "://" not in text):
         path = (root / text).resolve()
         return path if kind is Path else str(path)
     return value
@@ -78,7 +79,7 @@ def read_variable(
     "Read one variable that is no setting, because it is secret or one of many."
     return (_environ(find_root()) if environ is None else environ).get(name)
 
-# %% ../nbs/lib/01_settings.ipynb #9329ed40
+# %% ../nbs/lib/01_settings.ipynb #f99b2eb6
 def read_settings(
     start: Path | None = None,  # where to look for settings.ini; None means the working directory and upwards
     environ: Mapping[str, str] | None = None,  # variables to use; None means .env and the process environment

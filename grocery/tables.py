@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CODE', 'MONEY', 'INSTANT', 'TEXT', 'ISRAEL', 'KINDS', 'REASONS', 'FILES', 'REJECTS', 'STORE_FILES', 'CHECKS',
            'FINDINGS', 'QUALITY', 'FRESHNESS', 'UNITS', 'STORES', 'ITEMS', 'PRICES', 'PRICE_MARKS', 'LAST_SALES',
-           'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS', 'TABLES', 'Table', 'make_table', 'check_table']
+           'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS', 'AUDIT', 'TABLES', 'Table', 'make_table',
+           'check_table']
 
 # %% ../nbs/lib/04_tables.ipynb #259679c4
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Table:
 def _table(name: str, key: str, about: str, **columns: pa.DataType) -> Table:
     return Table(name, tuple(key.split()), pa.schema(list(columns.items())), about)
 
-# %% ../nbs/lib/04_tables.ipynb #43b40ca8
+# %% ../nbs/lib/04_tables.ipynb #82784e17
 KINDS = ("Price", "PriceFull", "Promo", "PromoFull", "Stores", "unknown")
 
 REASONS = {
@@ -76,8 +77,9 @@ FILES = _table(
     duplicates=pa.int64(),
     complete=pa.bool_(),
     problems=pa.list_(TEXT),
+    fetched_at=INSTANT,  # where the file was fetched by this library; null otherwise
     ingested_at=INSTANT,
-    code_version=TEXT,
+    code_version=TEXT,  # of the code that read it
 )
 
 REJECTS = _table(
@@ -173,7 +175,7 @@ FRESHNESS = _table(
     checked_at=INSTANT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #8c21e41f
+# %% ../nbs/lib/04_tables.ipynb #50f5230f
 UNITS = ("g", "ml", "piece")
 
 STORES = _table(
@@ -193,10 +195,12 @@ STORES = _table(
     latitude=pa.float64(),
     longitude=pa.float64(),
     updated_at=INSTANT,
+    first_seen_at=INSTANT,  # the first and the last file that listed it
+    last_seen_at=INSTANT,
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #835956f7
+# %% ../nbs/lib/04_tables.ipynb #a7ef1eab
 ITEMS = _table(
     "items",
     "chain_id item_code",
@@ -215,6 +219,8 @@ ITEMS = _table(
     unit_published=TEXT,
     quantity_published=TEXT,
     updated_at=INSTANT,
+    first_seen_at=INSTANT,  # the first and the last file that listed it
+    last_seen_at=INSTANT,
     file_id=CODE,
 )
 
@@ -339,7 +345,24 @@ PRODUCT_ITEMS = _table(
     score=pa.float64(),  # 0 to 1
 )
 
-# %% ../nbs/lib/04_tables.ipynb #048402cf
+# %% ../nbs/lib/04_tables.ipynb #8777b929
+AUDIT = _table(
+    "audit",
+    "run_id done_at table_name",
+    "One row per change of a table: when, who, what, from which version to which, and by which code.",
+    done_at=INSTANT,
+    run_id=CODE,  # one process, or what GROCERY_RUN_ID says
+    who=TEXT,  # account@machine, or what GROCERY_WHO says
+    action=TEXT,  # "ingest", "overwrite", "append", "rollback", "compact", "vacuum"
+    table_name=TEXT,
+    version_before=pa.int64(),  # null for a table that was not there
+    version_after=pa.int64(),
+    rows=pa.int64(),  # written by it
+    detail=TEXT,  # what else there is to say, as JSON
+    code_version=TEXT,
+)
+
+# %% ../nbs/lib/04_tables.ipynb #768474c4
 TABLES = {
     t.name: t
     for t in (
@@ -358,10 +381,11 @@ TABLES = {
         PROMOTION_ITEMS,
         PRODUCTS,
         PRODUCT_ITEMS,
+        AUDIT,
     )
 }
 
-# %% ../nbs/lib/04_tables.ipynb #b835ab79
+# %% ../nbs/lib/04_tables.ipynb #2bcef342
 def make_table(
     name: str,  # a key of TABLES
     rows: list[dict],  # one dict per row; absent keys become null
@@ -374,7 +398,7 @@ def make_table(
         choose(column, schema.names, f"column of {name}")
     return pa.Table.from_pylist(rows, schema=schema)
 
-# %% ../nbs/lib/04_tables.ipynb #3ff08582
+# %% ../nbs/lib/04_tables.ipynb #91a14273
 def check_table(
     name: str,  # a key of TABLES
     table: pa.Table,  # any Arrow table

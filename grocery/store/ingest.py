@@ -6,8 +6,9 @@
 __all__ = ['NOT_YET', 'PORTION', 'KEPT', 'EXAMPLES', 'BATCH_ROWS', 'BATCH_BYTES', 'NAMES', 'find_files', 'Staged', 'Ingested',
            'Progress', 'ingest']
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #ffa3b9a7
+# %% ../../nbs/lib/23_store.ingest.ipynb #362dc4a1
 import heapq
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import and_
 from pathlib import Path
 
@@ -31,10 +32,11 @@ from ..feeds.check import write_feed
 from ..feeds.names import parse_name
 from ..feeds.table import MAPPINGS
 from .history import FAR, Columns, extend_columns, sort_rows
-from .lake import WORD, Lake
+from .lake import WORD, Lake, Lease
 from grocery.store.staging import (
     COULD_NOT,
     ONE_PER_CHAIN,
+    WAIT,
     Job,
     Lock,
     Outcome,
@@ -50,7 +52,7 @@ from ..tables import MONEY, REASONS, TABLES, make_table
 # %% ../../nbs/lib/23_store.ingest.ipynb #485e1b02
 NOT_YET = (".part", ".tmp", ".crdownload")
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #f7a921c7
+# %% ../../nbs/lib/23_store.ingest.ipynb #a5269d89
 def find_files(
     sources: str | Path | Iterable[str | Path],  # files and folders
 ) -> list[Path]:  # every file once, the oldest publication first by its name
@@ -90,7 +92,7 @@ def _as_words(schema: pa.Schema) -> pa.Schema:
     "The same columns, codes as dictionaries."
     return pa.schema([(f.name, WORD if f.name in _CODES else f.type) for f in schema])
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #5a4cd63f
+# %% ../../nbs/lib/23_store.ingest.ipynb #39442635
 def _scan(
     batch: list[Staged], name: str, columns: list[str] | None = None, where: pc.Expression | None = None
 ) -> pa.Table:
@@ -116,7 +118,7 @@ def _read_staged(path: Path, columns: list[str], where: pc.Expression | None) ->
         found = [t for piece in pieces if (t := pa.Table.from_batches([piece]).filter(where)).num_rows]
         return pa.concat_tables(found) if found else file.schema_arrow.empty_table().select(columns)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #927010c6
+# %% ../../nbs/lib/23_store.ingest.ipynb #081f65d8
 def _as_word(codes: pa.Array) -> pa.Array:
     "Make a dictionary in which no word is null."
     if pa.types.is_dictionary(codes.type) and not codes.dictionary.null_count:
@@ -143,7 +145,7 @@ def _words(codes: np.ndarray, words: pa.Array) -> pa.Array:
     "The reverse of _encode."
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), words)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #0bd744b5
+# %% ../../nbs/lib/23_store.ingest.ipynb #85b461bf
 PORTION = 500_000  # rows
 
 
@@ -232,7 +234,7 @@ def _only(batch: list[Staged], counts: pd.DataFrame, portion: _Portion) -> tuple
     others = counts.loc[~asked, "file_id"].isin(files).any() or portion.low or portion.high
     return [s for s in batch if s.file_id in files], portion.filter if others else None
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #15462a6a
+# %% ../../nbs/lib/23_store.ingest.ipynb #1cce4e71
 def _newest(name: str, table: pa.Table, file: np.ndarray, known: pd.Series) -> pa.Table:
     "Keep one row per key: that of the file published last; `file` numbers each row's file in `known`."
     rank = np.argsort(
@@ -257,7 +259,7 @@ def _newest(name: str, table: pa.Table, file: np.ndarray, known: pd.Series) -> p
         else newest
     )
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #8d3e83ae
+# %% ../../nbs/lib/23_store.ingest.ipynb #3521b99c
 def _seen_between(
     table: pa.Table, newest: pa.Table, order: np.ndarray, begins: np.ndarray, published: np.ndarray
 ) -> pa.Table:
@@ -273,7 +275,7 @@ def _seen_between(
         )
     return newest
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #ff97db23
+# %% ../../nbs/lib/23_store.ingest.ipynb #936b2990
 def _read(lake: Lake, name: str, where: pc.Expression) -> pa.Table:
     "Read a part of a table, codes as dictionaries."
     return lake.read(name, where, words=_CODES & set(TABLES[name].schema.names))
@@ -328,7 +330,7 @@ def _write_described(lake: Lake, batch: list[Staged]) -> None:
                 alone = not low and not high and all(len(s.rows[name]) == 1 for s in some)
                 _keep_newest(lake, name, some, only, None if alone else only.filter)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #256adcc0
+# %% ../../nbs/lib/23_store.ingest.ipynb #2c7fdeb8
 def _write_promotions(lake: Lake, batch: list[Staged]) -> None:
     "Write promotions and their lines, some stores at a time."
     counts = pd.concat([_count(batch, name) for name in ("promotions", "promotion_items")])
@@ -350,7 +352,7 @@ def _lines(lines: pa.Table, promotions: pa.Table) -> pa.Table:
     keys = pd.DataFrame({c: _encode(kept[c])[0][0] for c in TABLES["promotion_items"].key})
     return kept.filter(pa.array(~keys.duplicated().to_numpy()))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #6d3e1667
+# %% ../../nbs/lib/23_store.ingest.ipynb #62c41e07
 def _whole(money: pa.ChunkedArray) -> np.ndarray:
     "Money as ten-thousandths of a shekel."
     money = money.cast(MONEY).combine_chunks()
@@ -367,7 +369,7 @@ def _money(whole: np.ndarray) -> pa.Array:
     halves = np.stack([whole, whole >> 63], axis=1).astype(np.int64)
     return pa.Array.from_buffers(MONEY, len(whole), [None, pa.py_buffer(halves.tobytes())])
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #686402e1
+# %% ../../nbs/lib/23_store.ingest.ipynb #65f7089c
 _NAMES = ("chain_id", "store_id", "item_code", "file_id", "sub_chain_id")
 
 
@@ -407,7 +409,7 @@ def _to_table(name: str, columns: Columns, words: dict[str, pa.Array]) -> pa.Tab
         }
     return pa.table(out).select(TABLES[name].schema.names)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #565e85e5
+# %% ../../nbs/lib/23_store.ingest.ipynb #225d214b
 def _write_prices(lake: Lake, batch: list[Staged]) -> None:
     "Write prices, marks and the stores' timelines."
     counts = _count(batch, "prices")
@@ -427,7 +429,7 @@ def _write_prices(lake: Lake, batch: list[Staged]) -> None:
     )
     for some in (counts[~late], counts[late]):
         for portion in _portions(batch, "prices", some):
-            _fold_stores(lake, *_only(batch, some, portion), portion, old, new)
+            _fold_stores(lake, *_only(batch, counts, portion), portion, old, new)
     lake.append("store_files", pa.Table.from_pandas(new, TABLES["store_files"].schema, preserve_index=False))
 
 
@@ -438,7 +440,7 @@ def _store_files(batch: list[Staged], counts: pd.DataFrame) -> pd.DataFrame:
     moments = pd.to_datetime([ledgers[i]["published_at"] for i in counts["file_id"]], utc=True).as_unit("us")
     return counts.rename(columns={"rows": "items"}).assign(published_at=moments, is_full=full)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #7ebe41f4
+# %% ../../nbs/lib/23_store.ingest.ipynb #b99caa80
 def _fold_stores(
     lake: Lake,
     batch: list[Staged],
@@ -481,7 +483,7 @@ _FILES = pa.schema(
 def _of(files: pd.DataFrame, portion: _Portion) -> pd.DataFrame:
     return files[pd.MultiIndex.from_frame(files[["chain_id", "store_id"]]).isin(portion.pairs)]
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #c58e11ad
+# %% ../../nbs/lib/23_store.ingest.ipynb #1f191ac2
 def _write_batch(lake: Lake, batch: list[Staged], now: datetime, again: list[str]) -> None:
     "Write a batch of files; it counts when `files` is written, where it replaces the rows of those named `again`."
     for staged in batch:
@@ -501,7 +503,29 @@ def _file_row(staged: Staged, now: datetime) -> dict:
     ledger = staged.ledger
     own = {k: v for k, v in ledger.items() if k in TABLES["files"].schema.names}
     named = {"file_id": staged.file_id, "path": ledger["file"], "rejected": sum(ledger["rejected"].values())}
-    return own | named | {"ingested_at": now, "code_version": __version__}
+    return own | named | {"fetched_at": _fetched_at(ledger), "ingested_at": now, "code_version": __version__}
+
+
+def _fetched_at(ledger: dict) -> datetime | None:
+    "Look up when a file was fetched, where grocery.feeds.fetch has put it."
+    manifest = Path(ledger["file"]).parent / ".manifest.jsonl"
+    try:
+        return _manifest(str(manifest), manifest.stat().st_mtime_ns).get(ledger["sha256"])
+    except OSError:
+        return None
+
+
+@lru_cache(8)
+def _manifest(path: str, _stamp: int) -> dict[str, datetime]:
+    "Read what a folder of fetched files says of them: hash -> when."
+    found = {}
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            about = json.loads(line)
+            found[about["sha256"]] = datetime.fromisoformat(about["fetched_at"])
+        except (ValueError, KeyError, TypeError):  # a line that a kill has cut
+            continue
+    return found
 
 # %% ../../nbs/lib/23_store.ingest.ipynb #6e4921b1
 KEPT = 10_000  # ledgers that a summary keeps; `files` in the lake has all
@@ -512,7 +536,7 @@ def _kind(problem: str) -> str:
     line = problem.split("\n")[0]
     return re.sub(r"'[^']*'|\"[^\"]*\"", "…", re.sub(r"\d[\d,.]*", "#", line))[:200]
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #a2508ada
+# %% ../../nbs/lib/23_store.ingest.ipynb #8399b05c
 _NOTHING = {
     "files": 0,
     "skipped": 0,
@@ -609,7 +633,7 @@ class Progress:
         "Seconds that the rest will take at this rate, None while nobody can know."
         return (self.bytes_total - self.bytes) * self.seconds / self.bytes if self.bytes else None
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #d84292a0
+# %% ../../nbs/lib/23_store.ingest.ipynb #7ad9bbb6
 BATCH_ROWS, BATCH_BYTES = 4_000_000, 1 << 30  # staged rows and bytes after which a batch is written
 NAMES = 64  # files named in one task
 
@@ -620,7 +644,7 @@ class _Run:
 
     lake: Lake
     job: Job
-    lock: Lock | None
+    lock: Lock | Lease
     places: dict[str, int]  # every file, the oldest first
     batch: int  # files per commit
     progress: Callable[[Progress], None] | None
@@ -638,9 +662,11 @@ class _Run:
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     began: float = field(default_factory=time.monotonic)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #f0ebf1d4
+# %% ../../nbs/lib/23_store.ingest.ipynb #4f709d60
 def _start(run: _Run) -> None:
-    "Learn what the lake holds."
+    "Take back what a dead ingest has left, and learn what the lake holds."
+    if run.lock.died_at is not None:
+        run.writer = run.lake.begin(run.lock.died_at)
     files = run.lake.read("files", None, ["file_id", "kind", "problems", "code_version"])
     unread = files.filter(pc.and_(pc.equal(files["kind"], "unknown"), pc.not_equal(files["code_version"], __version__)))
     run.again = {r["file_id"] for r in unread.to_pylist() if any(p.startswith(COULD_NOT) for p in r["problems"] or [])}
@@ -664,7 +690,7 @@ def _hand_out(run: _Run, readers, unnamed: list[list[tuple[int, str]]]) -> None:
 def _size(path: str) -> int:
     return os.stat(path).st_size if os.path.exists(path) else 0
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #186f4424
+# %% ../../nbs/lib/23_store.ingest.ipynb #26b32671
 def _take_names(run: _Run, task: Task, outcome: Outcome) -> None:
     "Look up the files that were named: new ones are read, unless a killed run has staged them."
     run.naming -= 1
@@ -725,14 +751,13 @@ def _finish(run: _Run, ledger: dict) -> None:
     "Add a file to the summary, and say how far we are."
     run.done.add(ledger)
     run.seen_bytes += _size(ledger["file"])
-    if run.lock:
-        run.lock.touch()
+    run.lock.touch()
     if run.progress:
         sums = run.done.totals
         files, seconds = sums["files"] + sums["skipped"], time.monotonic() - run.began
         run.progress(Progress(files, len(run.places), run.seen_bytes, run.bytes, sums["rows_in"], seconds))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #66159947
+# %% ../../nbs/lib/23_store.ingest.ipynb #ca23da7d
 def _is_enough(run: _Run) -> bool:
     "Tell whether a batch is to be written."
     rows, size = sum(s.ledger["rows_in"] for s in run.staged), sum(s.bytes for s in run.staged)
@@ -741,7 +766,8 @@ def _is_enough(run: _Run) -> bool:
 
 def _write(run: _Run) -> None:
     "Write what is staged, and let go of it."
-    run.writer = run.writer or run.lake.begin(run.lock.died_at if run.lock else None)
+    run.lock.touch()
+    run.writer = run.writer or run.lake.begin()
     tried = [s for s in run.staged if s.file_id in run.again]
     for batch, again in (
         ([s for s in run.staged if s.file_id not in run.again], []),
@@ -754,7 +780,7 @@ def _write(run: _Run) -> None:
             shutil.rmtree(staged.folder)
     run.staged = []
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #2953328c
+# %% ../../nbs/lib/23_store.ingest.ipynb #af8b7ac8
 def _go(run: _Run, readers) -> None:
     "Read and write until nothing is left; raise SourceError if there was no feed at all."
     places = list(run.places.items())
@@ -777,7 +803,7 @@ def _go(run: _Run, readers) -> None:
     if run.staged:
         _write(run)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #b9df127c
+# %% ../../nbs/lib/23_store.ingest.ipynb #22700aa7
 def ingest(
     sources: str | Path | Iterable[str | Path],  # files and folders of raw feeds
     lake: Lake,  # where to write
@@ -790,6 +816,8 @@ def ingest(
     | None = None,  # address of a Dask scheduler whose workers read; they must share the staging folder with this machine
     read: Callable = write_feed,  # how a file is read: (path, folder, mapping) -> ledger; a function that workers can import
     seconds: float = 60.0,  # that a file may take, and ten more for each MB; then it is set aside
+    wait: float = WAIT,  # seconds to wait while another writes the lake
+    say: Callable[[str], None] | None = None,  # told whom we wait for
 ) -> Ingested:
     "Read raw feed files into the lake; raise SourceError if nothing is a feed, LakeError if the lake cannot be written or another writes it."
     if mapping:
@@ -798,7 +826,7 @@ def ingest(
     lake.check_writable()
     job = Job(str(find_staging(lake.path)), mapping, read, seconds)
     with (
-        lock_lake(lake.path) as lock,
+        lock_lake(lake.path, wait, say) as lock,
         open_staging(job) as kept,
         open_readers(job, _workers(paths, workers), dask) as readers,
     ):
