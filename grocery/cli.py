@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'FORMATS', 'check', 'ingest', 'fetch', 'chains', 'sql', 'run', 'publish', 'backup', 'restore', 'migrate',
-           'bench', 'main']
+           'compact', 'vacuum', 'bench', 'main']
 
 # %% ../nbs/lib/95_cli.ipynb #f534d6c4
 import inspect
@@ -378,7 +378,7 @@ def run(
     print(result.report)
     _exit_for(result.loss_share)
 
-# %% ../nbs/lib/95_cli.ipynb #b91e6ab2
+# %% ../nbs/lib/95_cli.ipynb #54c08f27
 _DATABASE = "A SQLite file, or postgresql://...; the setting `database` if not given."
 
 
@@ -444,7 +444,47 @@ def migrate(
 
     print("{} -> {}".format(*move_schema(database, to, force)))
 
-# %% ../nbs/lib/95_cli.ipynb #ef8c5cbf
+# %% ../nbs/lib/95_cli.ipynb #97ebef7a
+@app.command()
+def compact(
+    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print files and bytes before and after as JSON.")] = False,
+) -> None:
+    "Write the lake's small files into few, in an order that questions like. No answer changes, no version is lost."
+    from grocery.store.lake import open_lake
+    from grocery.store.upkeep import compact_lake
+
+    done = compact_lake(open_lake(lake), wait, _say)
+    _print_json(done) if as_json else _print_kept_up(done)
+
+
+@app.command()
+def vacuum(
+    keep: Annotated[float, typer.Option(min=1, help="Every version that counted within so many days stays readable.")],
+    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print files and bytes before and after as JSON.")] = False,
+) -> None:
+    "Remove files that only versions older than --keep days need. What was valid then can still be asked: --as-of."
+    from grocery.store.lake import open_lake
+    from grocery.store.upkeep import vacuum_lake
+
+    done = vacuum_lake(open_lake(lake), keep, dry_run, wait, _say)
+    _print_json(done) if as_json else _print_kept_up(done)
+
+
+def _print_kept_up(done: dict) -> None:
+    "Print what upkeep did as lines that a person reads."
+    for word, what in (("files", "in use"), ("files_kept", "in all")):
+        (files, after), (size, left) = done[word], done[word.replace("files", "bytes")]
+        print(f"{what}: {files:,} files, {size:,} bytes -> {after:,} files, {left:,} bytes")
+    if "removed_files" in done:
+        verb = "would be removed" if done["dry_run"] else "removed"
+        print(f"{done['removed_files']:,} files, {done['removed_bytes']:,} bytes {verb}")
+
+# %% ../nbs/lib/95_cli.ipynb #d646a8c8
 @app.command()
 def bench(
     name: Annotated[
@@ -480,7 +520,7 @@ def bench(
     for metric, value in measured["metrics"].items():
         print(f"  {metric:22} {value}")
 
-# %% ../nbs/lib/95_cli.ipynb #a6791ed9
+# %% ../nbs/lib/95_cli.ipynb #6a4d4ab0
 def main(
     arguments: list[str] | None = None,  # what stands after `grocery`; None means the process's own
 ) -> None:

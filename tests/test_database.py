@@ -330,7 +330,7 @@ def write_market(engine) -> None:
             "promotion_items",
             iter([pa.table(promo | {"group_id": [""] * 5000, "item_code": [codes[n % ITEMS] for n in range(5000)]})]),
         )
-        connection.exec_driver_sql("ANALYZE")
+        db.refresh(connection, list(db.Base.metadata.tables))
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -394,7 +394,11 @@ def test_indexes_answer_what_the_api_asks(market, question):
     with market.connect() as connection:
         plan = explain(connection, QUESTIONS[question](market.dialect.name))
     lines = [line for line in plan.splitlines() if "Seq Scan" in line or "SCAN " in line]
-    lines = [line for line in lines if "VIRTUAL TABLE INDEX" not in line and "CONSTANT ROW" not in line]
+    lines = [
+        line
+        for line in lines
+        if "VIRTUAL TABLE INDEX" not in line and "CONSTANT ROW" not in line and "SCAN named" not in line
+    ]
     assert not lines, plan
     assert "ndex" in plan or "INDEX" in plan or "PRIMARY KEY" in plan, plan
 

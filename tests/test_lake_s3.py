@@ -17,6 +17,7 @@ from grocery.errors import LakeError
 from grocery.store.ingest import ingest
 from grocery.store.lake import open_lake, take_lease
 from grocery.store.staging import find_staging, lock_lake
+from grocery.store.upkeep import compact_lake, vacuum_lake
 from grocery.tables import make_table
 
 pytest.importorskip("moto.server", reason="no S3 server: moto[server] is not installed")
@@ -139,6 +140,23 @@ def test_three_writers_at_one_address_one_killed(shelf, tmp_path):
     assert everything(shelf) == everything(tmp_path / "whole")
 
 
+def test_upkeep_at_an_address(shelf, tmp_path):
+    paths = write_market(tmp_path / "feeds", days=3, stores=1)
+    for path in sorted(paths, key=lambda p: p.name[-13:]):
+        ingest(path, open_lake(shelf), workers=1)
+    before, last = everything(shelf), open_lake(shelf).versions()["files"]
+    report = compact_lake(open_lake(shelf))
+    assert everything(shelf) == before and report["files"][1] < report["files"][0] < report["files_kept"][1]
+    assert vacuum_lake(open_lake(shelf), keep_days=1)["removed_files"] == 0
+    assert open_lake(shelf, version=last).read("prices").num_rows == len(before["prices"])
+    done = vacuum_lake(open_lake(shelf), keep_days=0)
+    assert done["removed_files"] > 10 and done["bytes_kept"][1] < done["bytes_kept"][0] and everything(shelf) == before
+    with pytest.raises(LakeError, match="vacuum"):
+        open_lake(shelf, version=2).read("prices")
+    with pytest.raises(LakeError, match="vacuum"):
+        open_lake(shelf, version=2).sql("SELECT max(price_ils) FROM prices")
+
+
 def test_one_lease_at_a_time_even_across_machines(shelf, monkeypatch):
     import grocery.store.lake as module
 
@@ -204,7 +222,9 @@ def test_plain_http_must_be_allowed(shelf, monkeypatch):
 
 def test_a_wrong_key(server, shelf):
     def allow(count: int) -> None:
-        urllib.request.urlopen(f"http://127.0.0.1:{server}/moto-api/reset-auth", data=str(count).encode()).close()
+        address = f"http://127.0.0.1:{server}/moto-api/reset-auth"
+        asked = urllib.request.Request(address, str(count).encode(), {"Content-Type": "text/plain"})
+        urllib.request.urlopen(asked).close()
 
     open_lake(shelf).overwrite("products", make_table("products", [{"product_id": "1"}]))
     allow(0)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'TABLES', 'Archive', 'backup', 'read_archive', 'check_archive', 'restore']
 
-# %% ../../nbs/lib/72_serve.backup.ipynb #2fcdf3a3
+# %% ../../nbs/lib/72_serve.backup.ipynb #e5d179e7
 import hashlib
 import io
 import json
@@ -13,6 +13,7 @@ import os
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from grocery.serve.database import (
     lock,
     move,
     open_database,
+    refresh,
     say_address,
 )
 from .publish import BATCH, load
@@ -219,7 +221,7 @@ def _check(holds: bool, path: Path, what: str) -> None:
     if not holds:
         raise SourceError(f"{path} is no usable backup: {what}. Allowed: a file that grocery backup made.")
 
-# %% ../../nbs/lib/72_serve.backup.ipynb #3d3e8894
+# %% ../../nbs/lib/72_serve.backup.ipynb #1ab9487a
 def read_archive(
     path: str | Path,  # what `backup` made
 ) -> Archive:
@@ -262,6 +264,7 @@ def read_archive(
         ) from None
     except (
         zipfile.BadZipFile,
+        zlib.error,
         ValueError,
         KeyError,
         TypeError,
@@ -275,13 +278,11 @@ def read_archive(
         ) from None
     return found
 
-# %% ../../nbs/lib/72_serve.backup.ipynb #acf02cf6
+# %% ../../nbs/lib/72_serve.backup.ipynb #b747e96a
 def check_archive(
     path: str | Path,  # what `backup` made
 ) -> Archive:
     "Read a backup from end to end and compare each table with its hash; raise SourceError where one differs."
-    import zlib
-
     found = read_archive(path)
     try:
         with zipfile.ZipFile(found.path) as archive:
@@ -340,7 +341,7 @@ def _go_on_counting(connection: sa.Connection) -> None:
                 sa.select(sa.func.setval(sa.func.pg_get_serial_sequence(table.name, column.name), last, False))
             )
 
-# %% ../../nbs/lib/72_serve.backup.ipynb #ad444edc
+# %% ../../nbs/lib/72_serve.backup.ipynb #e8d2a0c5
 def restore(
     file: str | Path,  # what `backup` made, from whichever database
     address: str | Path | sa.URL | None = None,  # of the database; None is the setting `database`
@@ -371,8 +372,9 @@ def restore(
                 )
                 rows = _load_table(connection, archive, name, about)
                 _check(rows == about["rows"], found.path, f"its table {name} has {rows} rows and not {about['rows']}")
-            _go_on_counting(connection)
             move(connection)
+            _go_on_counting(connection)
+            refresh(connection, list(TABLES))
     except (pa.ArrowInvalid, ValueError) as error:
         raise SourceError(
             f"{found.path} is no usable backup: {str(error)[:200]}. Allowed: a file that grocery backup made."

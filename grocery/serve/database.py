@@ -7,8 +7,9 @@ __all__ = ['CENT', 'DIMENSIONS', 'JSON', 'BIG', 'Maybe', 'Amount', 'Price', 'Mom
            'Product', 'Store', 'Item', 'PriceRecord', 'Promotion', 'PromotionItem', 'SearchName', 'ProductEmbedding',
            'User', 'ApiKey', 'AuditRecord', 'Basket', 'BasketLine', 'Publication', 'draw_erd', 'say_address',
            'find_address', 'open_database', 'clear_errors', 'begin', 'find_revision', 'find_revisions', 'move',
-           'migrate', 'lock', 'select_barcode', 'select_price', 'select_history', 'select_cheapest', 'select_stores',
-           'select_store_list', 'select_promotions', 'select_names', 'write_embeddings', 'find_similar']
+           'migrate', 'lock', 'refresh', 'select_barcode', 'select_price', 'select_history', 'select_cheapest',
+           'select_stores', 'select_store_list', 'select_promotions', 'select_names', 'write_embeddings',
+           'find_similar']
 
 # %% ../../nbs/lib/70_serve.database.ipynb #7d0f9496
 import json
@@ -477,7 +478,7 @@ def draw_erd() -> str:  # text in Mermaid's erDiagram language, which GitHub and
     }
     return "\n".join(lines + [f"    {one} ||--o{{ {many} : has" for one, many in sorted(ties)])
 
-# %% ../../nbs/lib/70_serve.database.ipynb #c6cae039
+# %% ../../nbs/lib/70_serve.database.ipynb #df415423
 _SECRET = re.compile(r"(?i)((?:^|[?&\s;])\w*(?:pass|secret|token|key)\w*=)[^&\s;]*")
 
 
@@ -485,14 +486,17 @@ def say_address(
     address: str | Path | sa.URL,  # a file or an address
 ) -> str:  # the same with *** for whatever may be a secret
     "Show an address without its password."
+    if isinstance(address, sa.URL) and address.get_backend_name() == "sqlite":
+        return str(address.database)
     text = address.render_as_string(hide_password=False) if isinstance(address, sa.URL) else str(address)
+    text = text.replace("+psycopg://", "://", 1)
     scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
     before, at, after = rest.rpartition("@")
     if at and ":" in before:
         text = f"{scheme}{mark}{before.partition(':')[0]}:***@{after}"
     return _SECRET.sub(r"\1***", text)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #1854cb0a
+# %% ../../nbs/lib/70_serve.database.ipynb #69c17e6c
 def find_address(
     address: str
     | Path
@@ -520,7 +524,7 @@ def find_address(
         except ImportError as error:  # psycopg without a libpq to speak through
             raise MissingExtraError(f"psycopg cannot be used ({error}). Run: pip install 'grocery[serve]'") from None
         return url.set(drivername="postgresql+psycopg")
-    if kind == "sqlite" and url.database and url.database != ":memory:":
+    if kind == "sqlite" and url.database and url.database != ":memory:" and not (url.host or url.username):
         return url.set(drivername="sqlite+pysqlite", database=str(Path(url.database).absolute()))
     raise DatabaseError(
         f"Database {say_address(url)}: {kind!r} without a file cannot be used. {allowed}"
@@ -553,7 +557,7 @@ def _is_read_only(url: sa.URL) -> bool:
         place = place.parent
     return not stat.S_IMODE(place.stat().st_mode) & 0o222 or not os.access(place, os.W_OK)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #9c3c446f
+# %% ../../nbs/lib/70_serve.database.ipynb #da516ba7
 def open_database(
     address: str | Path | sa.URL | None = None,  # as for find_address; None is the setting `database`
     wait_s: float = 30.0,  # seconds to wait for whoever is writing
@@ -564,9 +568,9 @@ def open_database(
         engine = sa.create_engine(url)
         _set_up_sqlite(engine, wait_s)
         return engine
-    options = url.query.get("options", "")
-    url = url.update_query_dict({"options": f"{options} -c TimeZone=UTC".strip()})
-    return sa.create_engine(url, connect_args={"connect_timeout": 10}, pool_pre_ping=True)
+    own = " ".join(sa.util.to_list(url.query.get("options", ())))
+    options = {"connect_timeout": 10, "options": f"{own} -c TimeZone=UTC".strip()}
+    return sa.create_engine(url.difference_update_query(["options"]), connect_args=options, pool_pre_ping=True)
 
 # %% ../../nbs/lib/70_serve.database.ipynb #29668f0a
 @contextmanager
@@ -709,15 +713,35 @@ def lock(
         ) from None
     connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #4a21d602
+# %% ../../nbs/lib/70_serve.database.ipynb #ab28f435
+def refresh(
+    connection: sa.Connection,  # in a transaction that writes
+    tables: Sequence[str],  # names of those in which much has changed
+) -> None:
+    "Bring a planner's figures and the trigrams up to date."
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
+    elif SearchName.__tablename__ in tables:
+        connection.exec_driver_sql("SELECT gin_clean_pending_list('ix_search_names_text')")
+    for table in tables:
+        connection.exec_driver_sql(f"ANALYZE {table}")
+
+# %% ../../nbs/lib/70_serve.database.ipynb #7fdfe9d6
 def select_barcode(
     barcode: str,  # GTIN
 ) -> sa.Select:  # rows of (Product, Item): the product, null where nobody linked the item, and how each chain lists it
     "Ask what stands behind a barcode."
-    listed = sa.or_(Item.gtin == barcode, Item.product_id.in_(sa.select(Product.id).where(Product.barcode == barcode)))
-    return sa.select(Product, Item).join_from(Item, Product, Item.product_id == Product.id, isouter=True).where(listed)
+    keys = Item.chain_id, Item.item_code
+    named = sa.union(
+        sa.select(*keys).where(Item.gtin == barcode),
+        sa.select(*keys).join(Product, Item.product_id == Product.id).where(Product.barcode == barcode),
+    ).subquery("named")
+    same = sa.and_(Item.chain_id == named.c.chain_id, Item.item_code == named.c.item_code)
+    return (
+        sa.select(Product, Item).select_from(named).join(Item, same).outerjoin(Product, Item.product_id == Product.id)
+    )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #c2b585f0
+# %% ../../nbs/lib/70_serve.database.ipynb #7dfec6f7
 def select_price(
     chain_id: str,  # a chain
     store_id: str,  # its store
@@ -731,7 +755,7 @@ def select_price(
         PriceRecord.valid_to.is_(None),
     )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #12555f0c
+# %% ../../nbs/lib/70_serve.database.ipynb #3d9c58c6
 def select_history(
     item_code: str,  # a chain's code; a barcode names the item in most chains
     chain_id: str | None = None,  # of this chain; None is all
@@ -745,7 +769,7 @@ def select_history(
         found = found.where(PriceRecord.store_id == store_id)
     return found.order_by(PriceRecord.chain_id, PriceRecord.store_id, PriceRecord.valid_from)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #b38ff55e
+# %% ../../nbs/lib/70_serve.database.ipynb #415872d5
 def select_cheapest(
     item_code: str,  # a chain's code; a barcode names the item in most chains
     box: tuple[float, float, float, float] | None = None,  # south, west, north, east in degrees; None is everywhere
@@ -764,7 +788,7 @@ def select_cheapest(
     found = found if box is None else found.where(*_inside(box))
     return found.order_by(PriceRecord.price_ils, PriceRecord.chain_id, PriceRecord.store_id).limit(limit)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #be4af30f
+# %% ../../nbs/lib/70_serve.database.ipynb #4bc19703
 def _inside(box: tuple[float, float, float, float]) -> tuple:
     south, west, north, east = box
     return Store.latitude.between(south, north), Store.longitude.between(west, east)
@@ -776,7 +800,7 @@ def select_stores(
     "Ask which stores lie in a box."
     return sa.select(Store).where(*_inside(box))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #4c6cea87
+# %% ../../nbs/lib/70_serve.database.ipynb #d3822da7
 def select_store_list(
     chain_id: str,  # a chain
     store_id: str,  # its store
@@ -790,7 +814,7 @@ def select_store_list(
         .order_by(PriceRecord.item_code)
     )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #ba3fd859
+# %% ../../nbs/lib/70_serve.database.ipynb #f1590c63
 def select_promotions(
     item_code: str,  # a chain's code; a barcode names the item in most chains
     at: datetime,  # the moment, aware
@@ -808,7 +832,7 @@ def select_promotions(
     )
     return found if chain_id is None else found.where(PromotionItem.chain_id == chain_id)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #d5bc42c3
+# %% ../../nbs/lib/70_serve.database.ipynb #76dfff90
 def select_names(
     words: str,  # what a person types: parts of words, in any order
     dialect: str,  # "sqlite" or "postgresql"
@@ -828,7 +852,7 @@ def select_names(
         found = found.where(SearchName.id.in_(asked.columns(sa.column("rowid", sa.Integer)).scalar_subquery()))
     return found.where(*(SearchName.text.contains(p, autoescape=True) for p in parts))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #886c9424
+# %% ../../nbs/lib/70_serve.database.ipynb #279b8e1b
 def write_embeddings(
     connection: sa.Connection,  # in a transaction that writes
     model: str,  # who made the vectors
@@ -842,7 +866,7 @@ def write_embeddings(
         connection.execute(sa.insert(ProductEmbedding), rows)
     return len(rows)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #4035cf2f
+# %% ../../nbs/lib/70_serve.database.ipynb #307de2d4
 def find_similar(
     connection: sa.Connection,  # to a serving database
     vector: np.ndarray,  # DIMENSIONS numbers, of the same model

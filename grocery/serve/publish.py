@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['PARTS', 'SHARE', 'BATCH', 'Part', 'Snapshot', 'take_snapshot', 'Plan', 'load', 'Published', 'publish']
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #f0658dc3
+# %% ../../nbs/lib/71_serve.publish.ipynb #cf4eb40d
 import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 import sqlalchemy as sa
@@ -38,6 +40,7 @@ from grocery.serve.database import (
     lock,
     move,
     open_database,
+    refresh,
     say_address,
 )
 from ..store.lake import Lake, _dataset, _delta, _marks, open_lake
@@ -54,7 +57,7 @@ CREATE MACRO number(x) AS CASE WHEN isfinite(x) THEN x END;
 CREATE MACRO moment(x) AS CASE WHEN x >= TIMESTAMPTZ '1900-01-01' AND x < TIMESTAMPTZ '9999-01-01' THEN x END;
 """
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #5fca2a20
+# %% ../../nbs/lib/71_serve.publish.ipynb #6000d372
 @dataclass(frozen=True)
 class Part:
     "How the rows of one published table, or a part of it, come about."
@@ -62,7 +65,7 @@ class Part:
     name: str
     model: type  # of grocery.serve.database
     select: str  # SQL over the lake's tables: the model's columns by name
-    compare: dict[str, str]  # lake table -> its columns that matter; a row in which one changed is looked at again
+    compare: dict[str, str]  # lake table -> its columns that matter, where rows are looked at one by one
     scope: tuple[
         str, ...
     ]  # columns of the model, found in `compare`, that name what such a row may touch; () is everything
@@ -81,14 +84,14 @@ class Part:
         "The columns that are published."
         return tuple(c.name for c in self.model.__table__.columns if not c.autoincrement or c.autoincrement == "auto")
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #d6321051
+# %% ../../nbs/lib/71_serve.publish.ipynb #e84d7e79
 _PRODUCTS = Part(
     "products",
     Product,
     """SELECT tidy(product_id) AS id, name(name_hebrew) AS name_hebrew, name(name_english) AS name_english, word(gtin) AS barcode, name(brand) AS brand,
     word(category) AS category, number(category_confidence) AS category_confidence, number(quantity) AS quantity, word(unit) AS unit FROM products
-    WHERE good(product_id) QUALIFY row_number() OVER (PARTITION BY product_id) = 1""",
-    {"products": "*"},
+    WHERE good(product_id)""",
+    {"products": ""},
     (),
     keep="good(product_id)",
 )
@@ -100,8 +103,8 @@ _STORES = Part(
     name(sub_chain_name) AS sub_chain_name, name(store_name) AS store_name, word(store_type) AS store_type, word(city) AS city, name(address) AS address,
     word(zip_code) AS zip_code, number(latitude) AS latitude, number(longitude) AS longitude, moment(prices_seen_at) AS prices_seen_at FROM stores
     LEFT JOIN (SELECT chain_id, store_id, max(published_at) AS prices_seen_at FROM store_files GROUP BY ALL) USING (chain_id, store_id)
-    WHERE good(chain_id) AND good(store_id) QUALIFY row_number() OVER (PARTITION BY chain_id, store_id) = 1""",
-    {"stores": "*", "store_files": "*"},
+    WHERE good(chain_id) AND good(store_id)""",
+    {"stores": "", "store_files": ""},
     (),
     keep="good(chain_id) AND good(store_id)",
 )
@@ -112,7 +115,7 @@ _ITEMS = Part(
     """SELECT tidy(i.chain_id) AS chain_id, tidy(i.item_code) AS item_code, word(l.product_id) AS product_id, word(l.method) AS link_method,
     number(l.score) AS link_score, word(i.gtin) AS gtin, name(i.item_name) AS item_name, name(i.manufacturer) AS manufacturer, number(i.quantity) AS quantity,
     word(i.unit) AS unit, number(i.pack_count) AS pack_count, i.is_weighted FROM items i LEFT JOIN product_items l USING (chain_id, item_code)
-    WHERE good(i.chain_id) AND good(i.item_code) QUALIFY row_number() OVER (PARTITION BY i.chain_id, i.item_code ORDER BY l.product_id) = 1""",
+    WHERE good(i.chain_id) AND good(i.item_code)""",
     {
         "items": "chain_id, item_code, gtin, item_name, manufacturer, quantity, unit, pack_count, is_weighted",
         "product_items": "chain_id, item_code, product_id, method, score",
@@ -139,7 +142,7 @@ _NAMED = "good(chain_id) AND good(store_id) AND good(promotion_id)"
 _TERMS = "chain_id store_id promotion_id description starts_at ends_at reward_type discount_type min_qty max_qty discounted_price_ils discounted_unit_price_ils discount_rate min_purchase_ils club_id is_coupon is_gift is_weighted allow_multiple redemption_limit weekdays remarks last_seen_at"
 _ITEM_TERMS = "chain_id store_id promotion_id group_id item_code item_type is_gift reward_type min_qty max_qty discounted_price_ils discount_rate"
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #2a39e108
+# %% ../../nbs/lib/71_serve.publish.ipynb #720f9568
 def _tidied(table: str, columns: str) -> str:
     "Write the columns of a lake table for a SELECT, each tidied as its type needs."
     schema, how = TABLES[table].schema, {pa.string(): "tidy", pa.float64(): "number"}
@@ -152,8 +155,7 @@ def _tidied(table: str, columns: str) -> str:
 _PROMOTIONS = Part(
     "promotions",
     Promotion,
-    f"""SELECT {_tidied("promotions", _TERMS)}, NULL::VARCHAR AS status FROM promotions WHERE {_NAMED} AND {_LASTING}
-    QUALIFY row_number() OVER (PARTITION BY chain_id, store_id, promotion_id) = 1""",
+    f"""SELECT {_tidied("promotions", _TERMS)}, NULL::VARCHAR AS status FROM promotions WHERE {_NAMED} AND {_LASTING}""",
     {"promotions": _TERMS.replace(" ", ", ")},
     ("chain_id", "store_id", "promotion_id"),
     keep=_NAMED,
@@ -164,20 +166,19 @@ _PROMOTION_ITEMS = Part(
     PromotionItem,
     f"""SELECT * REPLACE (coalesce(group_id, '') AS group_id), NULL::VARCHAR AS status, NULL::DECIMAL(12, 4) AS effective_unit_price_ils
     FROM (SELECT {_tidied("promotion_items", _ITEM_TERMS)} FROM promotion_items
-    SEMI JOIN (SELECT * FROM promotions WHERE {_LASTING}) USING (chain_id, store_id, promotion_id) WHERE {_NAMED} AND good(item_code) AND (group_id IS NULL OR length(group_id) <= 64))
-    QUALIFY row_number() OVER (PARTITION BY chain_id, store_id, promotion_id, group_id, item_code) = 1""",
+    SEMI JOIN (SELECT * FROM promotions WHERE {_LASTING}) USING (chain_id, store_id, promotion_id) WHERE {_NAMED} AND good(item_code) AND (group_id IS NULL OR length(group_id) <= 64))""",
     {"promotions": _TERMS.replace(" ", ", "), "promotion_items": _ITEM_TERMS.replace(" ", ", ")},
     ("chain_id", "store_id", "promotion_id"),
     keep=f"{_NAMED} AND good(item_code) AND (group_id IS NULL OR length(group_id) <= 64)",
 )
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #33cae827
+# %% ../../nbs/lib/71_serve.publish.ipynb #90c06bff
 _PRODUCT_NAMES = Part(
     "product names",
     SearchName,
     """SELECT '' AS chain_id, tidy(product_id) AS code, name(concat_ws(' ', name_hebrew, name_english, brand)) AS text FROM products
-    WHERE good(product_id) QUALIFY row_number() OVER (PARTITION BY product_id) = 1""",
-    {"products": "*"},
+    WHERE good(product_id)""",
+    {"products": ""},
     (),
     key=("chain_id", "code"),
     where="chain_id = ''",
@@ -186,7 +187,7 @@ _ITEM_NAMES = Part(
     "item names",
     SearchName,
     """SELECT tidy(chain_id) AS chain_id, tidy(item_code) AS code, name(concat_ws(' ', item_name, manufacturer)) AS text FROM items
-    WHERE good(chain_id) AND good(item_code) QUALIFY row_number() OVER (PARTITION BY chain_id, item_code) = 1""",
+    WHERE good(chain_id) AND good(item_code)""",
     {"items": "chain_id, item_code AS code, item_name, manufacturer"},
     ("chain_id", "code"),
     key=("chain_id", "code"),
@@ -334,7 +335,7 @@ def _plan(connection: sa.Connection, snapshot: Snapshot, days: int, full: bool) 
 def _say_lake(path: str) -> str:
     return say_address(path if "://" in path else str(Path(path).absolute()))
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #11bdd570
+# %% ../../nbs/lib/71_serve.publish.ipynb #06217080
 def _find_keys(duck, plan: Plan, part: Part) -> int | None:
     "Collect in the table `keys` what a part's changed rows may touch, and point a part that stands alone to the new files; how many, None if it cannot be told."
     names, found = ", ".join(part.scope), []
@@ -342,15 +343,17 @@ def _find_keys(duck, plan: Plan, part: Part) -> int | None:
         was, now = plan.last.lake_tables.get(table), plan.snapshot.versions.get(table)
         if was == now:
             continue
-        both = _difference(plan.snapshot, table, was["version"] if was else None)
-        if both is None:
+        difference = _difference(plan.snapshot, table, was["version"] if was else None)
+        if difference is None:
             return None
-        for side, data in zip(("came", "went"), both, strict=True):
+        for side, data in zip(("came", "went"), difference, strict=True):
             duck.register(f"{table}_{side}", data)
-        came, went = (f"SELECT {columns} FROM {table}_{side}" for side in ("came", "went"))
-        found.append(f"SELECT {names} FROM (({came} EXCEPT {went}) UNION ALL ({went} EXCEPT {came}))")
+        both = " UNION ALL ".join(
+            f"SELECT {columns}, {n} AS side FROM {table}_{side}" for n, side in ((1, "came"), (-1, "went"))
+        )
+        found.append(f"SELECT {names} FROM (SELECT * EXCLUDE side FROM ({both}) GROUP BY ALL HAVING sum(side) <> 0)")
         if part.alone:
-            duck.register(table, both[0])
+            duck.register(table, difference[0])
     tidied = ", ".join(f"tidy({c}) AS {c}" if c != "valid_from" else c for c in part.scope)
     duck.execute(
         f"CREATE OR REPLACE TEMP TABLE keys AS SELECT DISTINCT {tidied} FROM ({' UNION ALL '.join(found)}) WHERE {' AND '.join(f'{c} IS NOT NULL' for c in part.scope)}"
@@ -419,18 +422,20 @@ def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #1d5609be
+# %% ../../nbs/lib/71_serve.publish.ipynb #274132d7
 def _present(duck, part: Part, scoped: bool) -> Iterator[pa.Table]:
     "Read a part of the lake's present state, in the order of its keys."
     names = ", ".join(part.columns)
     within = f" SEMI JOIN keys USING ({', '.join(part.scope)})" if scoped else ""
-    found = duck.sql(f"SELECT {names} FROM ({part.select}){within} ORDER BY {', '.join(part.keys)}")
+    found = duck.sql(f"SELECT {names} FROM ({part.select}){within} ORDER BY ALL")
+    before = None
     for batch in found.to_arrow_reader(BATCH):
-        table = pa.Table.from_batches([batch])
+        table = _repaired(pa.Table.from_batches([batch]))
         if part.model is SearchName:
             texts = [fold(t) for t in table["text"].to_pylist()]
             table = table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
             table = table.filter(pa.array([bool(t) for t in texts], pa.bool_()))
+        table, before = _once(table, part.keys, before)
         if table.num_rows:
             yield table
 
@@ -441,7 +446,34 @@ def _left_out(duck, part: Part) -> int:
         return 0
     return duck.sql(f"SELECT count(*) FROM {part.name} WHERE NOT coalesce({part.keep}, false)").fetchall()[0][0]
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #2d290411
+# %% ../../nbs/lib/71_serve.publish.ipynb #849f5444
+def _repaired(table: pa.Table) -> pa.Table:
+    "Replace bytes that are no UTF-8."
+    try:
+        table.validate(full=True)
+        return table
+    except pa.ArrowInvalid:
+        texts = [n for n, c in enumerate(table.columns) if pa.types.is_string(c.type)]
+    for n in texts:
+        values = [
+            v if v is None else v.decode("utf-8", "replace") for v in table.column(n).cast(pa.binary()).to_pylist()
+        ]
+        table = table.set_column(n, table.column_names[n], pa.array(values, pa.string()))
+    return table
+
+# %% ../../nbs/lib/71_serve.publish.ipynb #71c7ab47
+def _once(table: pa.Table, keys: tuple[str, ...], before: tuple | None) -> tuple[pa.Table, tuple | None]:
+    "Keep the first of rows that have one key and stand beside each other; with the key of the last row."
+    if not table.num_rows:
+        return table, before
+    columns = [table[k].combine_chunks() for k in keys]
+    again = [pc.equal(c.slice(1), c.slice(0, len(c) - 1)) for c in columns]
+    first = before is None or before != tuple(c[0].as_py() for c in columns)
+    new = pa.concat_arrays([pa.array([first]), pc.invert(reduce(pc.and_, again))])
+    last = tuple(c[-1].as_py() for c in columns)
+    return (table if pc.all(new).as_py() else table.filter(new)), last
+
+# %% ../../nbs/lib/71_serve.publish.ipynb #e4198c1a
 def _merge(connection: sa.Connection, part: Part, stage: str, keys: str | None) -> int:
     "Make a part of a table say what a temporary table says; how many rows were removed, changed and added."
     table, columns = part.model.__tablename__, part.columns
@@ -464,7 +496,7 @@ def _merge(connection: sa.Connection, part: Part, stage: str, keys: str | None) 
     ).rowcount
     return done
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #343edfb6
+# %% ../../nbs/lib/71_serve.publish.ipynb #fbbcd9e6
 def _make_stage(connection: sa.Connection, part: Part, name: str, columns: tuple[str, ...]) -> str:
     "Make a temporary table for rows of a part, or for their keys."
     connection.exec_driver_sql(
@@ -480,13 +512,14 @@ def _index_stage(connection: sa.Connection, stage: str, keys: tuple[str, ...]) -
     else:
         connection.exec_driver_sql(f"ANALYZE {stage}")
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #fdc53028
+# %% ../../nbs/lib/71_serve.publish.ipynb #fe66c9cf
 def _move_part(connection: sa.Connection, duck, part: Part, keyed: bool) -> int:
     "Move one part; how many rows were removed, changed and added."
     table = part.model.__tablename__
     empty = connection.exec_driver_sql(f"SELECT 1 FROM {table} LIMIT 1").first() is None
     if empty and not keyed:
-        return load(connection, table, _present(duck, part, False))
+        with _without_indexes(connection, table):
+            return load(connection, table, _present(duck, part, False))
     stage, keys = _make_stage(connection, part, "stage", part.columns), None
     load(connection, stage, _present(duck, part, keyed))
     _index_stage(connection, stage, part.keys)
@@ -499,7 +532,24 @@ def _move_part(connection: sa.Connection, duck, part: Part, keyed: bool) -> int:
         connection.exec_driver_sql(f"DROP TABLE {name}")
     return done
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #d3feb1ae
+# %% ../../nbs/lib/71_serve.publish.ipynb #2b4736e2
+@contextmanager
+def _without_indexes(connection: sa.Connection, table: str) -> Iterator[None]:
+    "Fill an empty table of SQLite while its indexes are away."
+    made = []
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA cache_size = -200000")  # 200 MB, of this connection
+        ask = sa.text(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL"
+        )
+        made = connection.execute(ask, {"name": table}).all()
+    for name, _ in made:
+        connection.exec_driver_sql(f"DROP INDEX {name}")
+    yield
+    for _, sql in made:
+        connection.exec_driver_sql(sql)
+
+# %% ../../nbs/lib/71_serve.publish.ipynb #83413bb8
 def _expire(connection: sa.Connection, since: datetime) -> dict[str, int]:
     "Remove what ended too long ago; rows per table."
     ended = sa.select(Promotion.chain_id, Promotion.store_id, Promotion.promotion_id).where(Promotion.ends_at < since)
@@ -510,7 +560,7 @@ def _expire(connection: sa.Connection, since: datetime) -> dict[str, int]:
         "prices": connection.execute(sa.delete(PriceRecord).where(PriceRecord.valid_to < since)).rowcount,
     }
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #8369d473
+# %% ../../nbs/lib/71_serve.publish.ipynb #1c244a5e
 @dataclass(frozen=True)
 class Published:
     "What a publish did."
@@ -526,7 +576,7 @@ class Published:
     changed: dict[str, int]  # rows that were added, changed or removed in each
     left_out: dict[str, int]  # rows of the lake that could not be published, by table; those looked at
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #00e972a6
+# %% ../../nbs/lib/71_serve.publish.ipynb #6d2cdd25
 def _move_all(connection: sa.Connection, plan: Plan, progress: Callable[[int, int], None]) -> tuple[dict, dict] | None:
     "Move every part; rows changed and rows left out per table. None if what changed cannot be told, or is too much."
     changed, left_out = dict.fromkeys((m.__tablename__ for m in PUBLISHED), 0), {}
@@ -550,16 +600,11 @@ def _move_all(connection: sa.Connection, plan: Plan, progress: Callable[[int, in
     progress(len(todo), len(todo) + 1)
     return changed, left_out
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #4de80d88
+# %% ../../nbs/lib/71_serve.publish.ipynb #37f69661
 def _finish(connection: sa.Connection, plan: Plan, changed: dict, left_out: dict, began: float) -> dict[str, int]:
     "Bring the planner's figures up to date and write the record of this publish; rows per table."
-    sqlite = connection.dialect.name == "sqlite"
     rows = {m.__tablename__: connection.scalar(sa.select(sa.func.count()).select_from(m)) for m in PUBLISHED}
-    for table, moved in changed.items():
-        if moved > 0.1 * rows[table]:
-            if sqlite:
-                connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
-            connection.exec_driver_sql(f"ANALYZE {table}")
+    refresh(connection, [table for table, moved in changed.items() if moved > 0.05 * rows[table]])
     record = Publication(
         published_at=datetime.now(UTC),
         seconds=time.perf_counter() - began,
@@ -580,7 +625,7 @@ def _finish(connection: sa.Connection, plan: Plan, changed: dict, left_out: dict
     connection.execute(sa.insert(Publication.__table__).values(values))
     return rows
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #a26fdea5
+# %% ../../nbs/lib/71_serve.publish.ipynb #1d1c2a04
 def _ready(connection: sa.Connection) -> None:
     "Make the schema in a database that has none; raise DatabaseError if it has another one."
     now, newest = find_revision(connection), find_revisions()[-1]
@@ -591,7 +636,7 @@ def _ready(connection: sa.Connection) -> None:
             f"The database's schema is {now!r}, this version publishes into {newest!r}. Run: grocery migrate"
         )
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #35dad66e
+# %% ../../nbs/lib/71_serve.publish.ipynb #1810cb37
 def publish(
     address: str | Path | sa.URL | None = None,  # a SQLite file or postgresql://...; None is the setting `database`
     lake: Lake | str | Path | None = None,  # what to publish; None is the setting `lake`
@@ -616,7 +661,7 @@ def publish(
     finally:
         engine.dispose()
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #62fb6905
+# %% ../../nbs/lib/71_serve.publish.ipynb #dc031400
 def _publish(connection, snapshot: Snapshot, days: int, full: bool, began: float, progress) -> Published:
     "Publish within a transaction."
     plan = _plan(connection, snapshot, days, full)
@@ -658,7 +703,7 @@ def _publish(connection, snapshot: Snapshot, days: int, full: bool, began: float
         left_out=moved[1],
     )
 
-# %% ../../nbs/lib/71_serve.publish.ipynb #ce661a40
+# %% ../../nbs/lib/71_serve.publish.ipynb #5bf94f0c
 def _make_folder(url: sa.URL) -> None:
     "Make the folder of a SQLite file; raise DatabaseError if it cannot be."
     try:

@@ -6,7 +6,7 @@
 __all__ = ['STATUSES', 'REWARDS', 'KINDS', 'PRICED', 'Words', 'parse_description', 'Offer', 'read_offer', 'Answer',
            'effective_price', 'best_price', 'make_promotion_lines', 'price_promotions', 'read_promotion_lines']
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #17697382
+# %% ../../nbs/lib/24_store.promotions.ipynb #fbbd58d9
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import GroceryError
+from .lake import Lake
 from ..tables import CODE, ISRAEL, MONEY, TABLES, TEXT
 from ..text import normalise_text
 
@@ -50,7 +51,7 @@ REWARDS = {
     "11": "other, in words",
 }
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #5b9a9633
+# %% ../../nbs/lib/24_store.promotions.ipynb #75d42e00
 _AGORA = Decimal("0.01")
 _HUGE = Decimal(1_000_000)
 
@@ -68,7 +69,7 @@ def _decimal(value: object) -> Decimal | None:
 
 def _is_nonsense(value: object) -> bool:
     "Tell whether a field holds something, and that is no number a shop can mean."
-    if value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return False
     number = _decimal(value)
     return number is None or number < 0
@@ -78,18 +79,18 @@ def _say(number: Decimal) -> str:
     "Write a number without trailing zeros."
     return f"{number.normalize():f}"
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #468a96b7
+# %% ../../nbs/lib/24_store.promotions.ipynb #04f8535f
 _NUM = r"\d{1,5}(?:\.\d{1,3})?"
 _SHEKEL = r"(?:ש\"ח|שח|ש'|₪)"
 _NOT_IN_WORD = r"(?<![א-ת\"'])"
 _KG, _PIECES, _GRAMS = (
     r"(?:ק\"ג|ק['\s]?ג(?![א-ת])|קילו|ק(?=\s*ב))",
-    r"(?:יחידות|יחי|יח)['.]?",
+    r"(?:(?:יחידות|יחי|יח)['.]?|פריטים|מוצרים|מארזים|חבילות|בקבוקים|פחיות|חב')",
     r"(?:גרם|גר|ג)(?![א-ת])['.]?",
 )
 
 _BUNDLE = re.compile(
-    rf"(?<![\d.*/-])({_NUM})\s*({_KG}|{_PIECES}|{_GRAMS})?\s*ב\s*[-(]{{0,2}}\s*({_NUM})(?![\d*]|\.\d|\s*[%+])(?!\s*(?:יח|גר|מ\"ל|מל|ליטר))"
+    rf"(?<![\d.*/+-])({_NUM})\s*({_KG}|{_PIECES}|{_GRAMS})?\s*ב\s*[-(]{{0,2}}\s*({_NUM})(?![\d*]|\.\d|\s*[%+])(?!\s*(?:יח|גר|מ\"ל|מל|ליטר))"
 )
 _TURNED = re.compile(
     rf"ב\s*(\d{{1,2}})\s*-\s*ב\s*-?\s*({_NUM})(?![\d*]|\.\d|\s*[%+])"
@@ -107,6 +108,9 @@ _SECOND = re.compile(
 _SECOND_WORD = re.compile(rf"{_NOT_IN_WORD}(?:השני(?:ה|יה)?|השנייה|השלישי|היחידה השני)(?![א-ת])|{_NOT_IN_WORD}שני ב")
 _PLUS = re.compile(r"(?<![\d.+*/])([1-9])\s*ב?\s*\+\s*([1-9])(?![\d.%*+])")
 _BUY_GET = re.compile(r"קנ(?:ה|י|ו)\s*([1-9])\s*ו?-?\s*קבל[יו]?\s*([1-9])(?!\d)(?!\s*ב)")
+_PAY_LESS = re.compile(
+    r"קח(?:ו)?\s*([2-9])\s*(?:ו?שלמו?|ו?שלם)\s*([1-9])(?![\d.])|(?<![\d.])([2-9])\s*במחיר\s*(?:של\s*)?([1-9])(?![\d.])"
+)
 _PERCENT = re.compile(rf"({_NUM})\s*(?:%|אחוז)\s*-?\s*(הנחה|חיסול)?|({_NUM})\s*הנחה\s*%|הנחה\s*(?:של\s*)?({_NUM})\s*%")
 _BASKET = re.compile(
     rf"(?:מעל|מע)\s*ל?\s*-?\s*({_NUM})(?!\s*(?:%|ק|גר|יח|מ\"ל|חודש))|{_NOT_IN_WORD}בקני(?:ה|ית|יה|ת)\s*(?:מעל\s*|של\s*)?ב?-?\s*({_NUM})\s*{_SHEKEL}?(?!\s*(?:%|יח|פריט|מוצר|\d))|({_NUM})\s*{_SHEKEL}\s*ומעלה"
@@ -122,13 +126,18 @@ _COUPON = re.compile(rf"קופון|{_NOT_IN_WORD}קופ[.']|{_NOT_IN_WORD}שוב
 _CLUB = re.compile(rf"מועדון|אשראי|{_NOT_IN_WORD}(?:מועדו?|מוע|אשרא?)$")
 _CONDITION = re.compile(rf"{_NOT_IN_WORD}(?:מותנה|בתנאי)(?![א-ת])(?!\s*(?:ב?\s*-?\s*\d|קופון))|החל\s*מ\s*-?\s*\d+\.\d")
 _GIFT = re.compile(rf"מתנה|{_NOT_IN_WORD}קבלי?(?![א-ת])|חינם")
-_OTHERS = re.compile(rf"{_NOT_IN_WORD}קנ(?:ה|י)(?![א-ת])|{_NOT_IN_WORD}בקנית(?![א-ת])")
+_OTHERS = re.compile(rf"{_NOT_IN_WORD}קנ(?:ה|י|ו)(?![א-ת])")
+_FOR_BUYERS = re.compile(rf"{_NOT_IN_WORD}(?:בקניי?ת|לקונים|לקונה|לרוכשים)(?![א-ת])")
+_ON_SECOND = re.compile(
+    rf"(?:({_NUM})\s*(?:%|אחוז)|(חצי מחיר))\s*(?:הנחה)?\s*(?:על|ל|ב)\s*-?\s*(?:המוצר|מוצר|הפריט|פריט|היחידה|יחידה)?\s*ה?(?:שניי?ה|שני)(?![א-ת])"
+)
 _DAY = re.compile(
     rf"{_NOT_IN_WORD}(?:ב?ימי?|יום)\s+(?:[א-ו]'|ראשון|שני|שלישי|רביעי|חמישי|שישי|שבת)(?![א-ת])|משעה|בשעות"
 )
+_SIGN_FIRST = re.compile(r"(?<!\d)(?<!\d )₪\s*(?=\d)")  # a shekel sign before its number
 _CUT = 38  # descriptions this long are often cut
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #af85a947
+# %% ../../nbs/lib/24_store.promotions.ipynb #3a20cbf7
 @dataclass(frozen=True)
 class Words:
     "What a description says, as far as it can be read."
@@ -143,9 +152,9 @@ class Words:
     percents: tuple[Decimal, ...] = ()  # said with "off"
     basket: Decimal | None = None  # the rest of the basket must cost this
     limit: tuple[Decimal, str] | None = None  # at most so many "unit", "kg" or "time"
-    flags: frozenset[str] = frozenset()  # deposit, coupon, club, gift, others, day, limited, cut
+    flags: frozenset[str] = frozenset()  # which of _FLAGS are spoken of, and whether the text may be cut
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #15fb9686
+# %% ../../nbs/lib/24_store.promotions.ipynb #0f8824d4
 def _bundles(text: str) -> list[tuple[Decimal, str, Decimal]]:
     "Find `2 for 18` in its spellings; `3 in 1` is a kind of soap."
     found = []
@@ -153,7 +162,7 @@ def _bundles(text: str) -> list[tuple[Decimal, str, Decimal]]:
         count, unit, price = Decimal(match[1]), match[2] or "", Decimal(match[3])
         if (price <= 1 and not unit) or (count > 99 and not unit and count < 1000 and count % 50) or count >= 1000:
             continue
-        what = "piece" if unit.startswith("יח") else "kg" if unit else ""
+        what = "kg" if unit[:1] in ("ק", "ג") and unit else "piece" if unit.startswith("יח") else ""
         found.append((count / 1000 if unit.startswith("ג") else count, what, price))
     return found + [(Decimal(m[1]), "", Decimal(m[2])) for m in _TURNED.finditer(text)]
 
@@ -174,14 +183,16 @@ def _basket(text: str) -> Decimal | None:
     found = [Decimal(next(g for g in match.groups() if g)) for match in _BASKET.finditer(text)]
     return max(found, default=None)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #de90d866
+# %% ../../nbs/lib/24_store.promotions.ipynb #0aee38ee
 _FLAGS = dict(
-    deposit=_DEPOSIT, coupon=_COUPON, club=_CLUB, gift=_GIFT, others=_OTHERS, day=_DAY, limited=_LIMIT_WORD, condition=_CONDITION
+    deposit=_DEPOSIT, coupon=_COUPON, club=_CLUB, gift=_GIFT, others=_OTHERS, day=_DAY, limited=_LIMIT_WORD, condition=_CONDITION, buyers=_FOR_BUYERS
 )  # fmt: skip
 
 
 def _second(text: str) -> tuple[str, Decimal] | None:
     "Find what the second one costs, or how much is off."
+    if match := _ON_SECOND.search(text):
+        return "percent", Decimal(match[1] or 50)
     if not (match := _SECOND.search(text)):
         return None
     if match[1] or match[2]:
@@ -190,7 +201,10 @@ def _second(text: str) -> tuple[str, Decimal] | None:
 
 
 def _plus(text: str) -> tuple[int, int] | None:
-    "Find `2+1`, or `buy 2 get 1`."
+    "Find `2+1`, `buy 2 get 1`, or `take 3 pay for 2`."
+    if match := _PAY_LESS.search(text):
+        taken, paid = int(match[1] or match[3]), int(match[2] or match[4])
+        return (paid, taken - paid) if paid < taken else None
     match = _PLUS.search(text) or _BUY_GET.search(text)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -200,7 +214,7 @@ def parse_description(
     description: str | None,  # as published
 ) -> Words:  # everything empty where nothing can be read
     "Note what a promotion's description says."
-    text = normalise_text((description or "")[:300]).translate(_PLAIN_SIGNS)
+    text = _SIGN_FIRST.sub(" ", normalise_text((description or "")[:300]).translate(_PLAIN_SIGNS))
     bundles = _bundles(text)
     strong = [b[2] for b in bundles] + [Decimal(m[1]) for m in _PREFIXED.finditer(text)]
     strong = [p for p in strong if p > 1] + [Decimal(m[1]) for p in (_NAMED, _LEADING) for m in p.finditer(text)]
@@ -327,7 +341,7 @@ def _confirmed_by_rate(terms: _Terms, total: Decimal) -> bool:
         return False
     return abs((1 - total / terms.ceiling) * 100 - terms.rate) <= 5
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #ae2586b0
+# %% ../../nbs/lib/24_store.promotions.ipynb #a4dc15cd
 _DEPOSIT_UNIT = Decimal("0.30")
 
 
@@ -339,8 +353,9 @@ def _same_price(said: Decimal, published: Decimal, words: Words) -> bool:
     return "deposit" in words.flags and 0 < gap <= 40 and gap % _DEPOSIT_UNIT == 0
 
 
-def _hears_bundle(words: Words, count: Decimal, price: Decimal, regular: Decimal | None) -> bool | None:
+def _hears_bundle(terms: _Terms, count: Decimal, price: Decimal) -> bool | None:
     "Ask the words for `count` for `price`: they say so, say otherwise, or None."
+    words, regular = terms.words, terms.regular
     if not words.bundles:
         return None
     if any(n == count and _same_price(p, price, words) for n, _, p in words.bundles):
@@ -348,18 +363,20 @@ def _hears_bundle(words: Words, count: Decimal, price: Decimal, regular: Decimal
     for n, what, said in words.bundles:
         if not _same_price(said, price, words):
             continue
+        if count == 1 and what == "kg" and n != 1 and terms.weighed:
+            continue  # 300 grams of something sold by the kilogram
         if count == 1 and (what == "kg" or n >= 10 or (regular and price <= n * regular * Decimal("0.35"))):
             return True  # "1 kg for 9.90" is a bag, "30 pieces for 18.90" a box, "12 for 119.90" twelve years old
         if n >= 10 and _say(n).startswith(_say(count)) != _say(n).endswith(_say(count)):
             return True  # "27 for 18": a 7 of the name before a 2
     return False
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #964bc96b
+# %% ../../nbs/lib/24_store.promotions.ipynb #cc8210ee
 def _hears_price(terms: _Terms, prices: Iterable[Decimal], count: Decimal) -> bool | None:
     "Ask the words for a price: they name it, name another, or None."
     words, prices = terms.words, list(prices)
     if count != 1 or words.bundles:
-        heard = _hears_bundle(words, count, prices[0], terms.regular)
+        heard = _hears_bundle(terms, count, prices[0])
         if heard is not None:
             return heard
     if any(_same_price(said, p, words) for said in words.prices for p in prices):
@@ -368,10 +385,10 @@ def _hears_price(terms: _Terms, prices: Iterable[Decimal], count: Decimal) -> bo
         gaps = [prices[0] - terms.ceiling * (1 - p / 100) for p in words.percents]
         heard = any(-_AGORA * 2 <= gap <= _AGORA * 6 for gap in gaps)
         return heard or None if words.numbers & set(prices) else heard
-    if any(p in words.numbers for p in prices):
-        return True
     others = [p for p in words.prices if p != words.basket]
-    return False if others and not _is_cut(words, others, prices) else None
+    if others:
+        return None if _is_cut(words, others, prices) else False
+    return any(p in words.numbers for p in prices) or None
 
 
 def _is_cut(words: Words, said: Iterable[Decimal], prices: Iterable[Decimal]) -> bool:
@@ -424,7 +441,7 @@ def _read_weighed(terms: _Terms) -> Offer:
 def _same_word(words: Words, price: Decimal) -> bool:
     return any(_same_price(said, price, words) for said in words.prices)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #e4fbdacd
+# %% ../../nbs/lib/24_store.promotions.ipynb #f7d69685
 def _confirm(terms: _Terms, offer: Offer, unit: Decimal, prices: list[Decimal], heard: bool | None = None) -> Offer:
     "Let an offer pass, or say why it is unknown."
     words, regular = terms.words, terms.regular
@@ -432,11 +449,11 @@ def _confirm(terms: _Terms, offer: Offer, unit: Decimal, prices: list[Decimal], 
         heard = _hears_price(terms, prices, offer.count if offer.kind == "bundle" else Decimal(1))
     if regular is None and heard is None and terms.by_weight and terms.count >= 2:
         return _unknown("a price for a weight, and nothing to compare it with")
-    if words.per_kg and prices and heard is not True:
+    if words.per_kg and (terms.by_weight or terms.price * 10 in words.per_kg):
         heard = any(abs(p - unit) <= Decimal("0.1") for p in words.per_kg)
     if heard is False:
         return _unknown(f"the words name another deal than {_say(terms.price)} for {_say(terms.count)}")
-    if "deposit" in words.flags and terms.price in words.prices:
+    if "deposit" in words.flags and terms.price in words.numbers:
         return _unknown("a deposit comes on top, and no field says how much")
     if regular is not None and unit > regular * Decimal("1.001"):
         return _unknown(f"{unit:.2f} each is dearer than the regular {_say(regular)}")
@@ -487,7 +504,7 @@ def _read_bundle(terms: _Terms) -> Offer:
             return _confirm(terms, Offer("bundle", "", n, max(said, price * n)), said / n, [], heard=True)
     return _confirm(terms, Offer("bundle", "", count, price), price / count, [price])
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #0fb5a787
+# %% ../../nbs/lib/24_store.promotions.ipynb #f7f3c734
 def _read_percent(terms: _Terms) -> Offer:
     "Read a line whose field is a percentage off."
     words, price, percent, count = terms.words, terms.price, _percent(terms), terms.count
@@ -509,6 +526,9 @@ def _read_percent(terms: _Terms) -> Offer:
         return Offer("per_unit", "price and percentage agree", count, price)
     if percent is None:
         return _unknown("no percentage, or one of an unknown scale")
+    said = percent in words.numbers or (percent == 100 and "gift" in words.flags)
+    if not said and not terms.coupon and (count > 1 or percent >= 50):
+        return _unknown(f"{_say(percent)}% off, of one or of all, and the words are silent")
     if percent == 100 and not terms.coupon:
         return _unknown("all of it off, and nothing says why")
     anyhow = Decimal(0) if count < Decimal("0.1") else count
@@ -528,12 +548,14 @@ def _read_free(terms: _Terms, percent: Decimal | None) -> Offer:
         return _unknown("one of them free in words, at a price in the fields")
     return Offer("nth_percent", f"one of {_say(count)} free", count, percent=Decimal(100))
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #a645d65c
+# %% ../../nbs/lib/24_store.promotions.ipynb #00e6fca8
 def _read_nth(terms: _Terms) -> Offer:
     "Read codes 7, 8 and 9: the second or third one free or at a discount."
     words, price, percent, count = terms.words, terms.price, _percent(terms), terms.count
     if second := _read_second(terms):
         return second
+    if not words.plus and {"gift", "others"} <= words.flags:
+        return _unknown("something else is the gift for buying it")
     if words.plus or (terms.reward == "7" and (terms.rate is None or terms.rate <= 0)):
         return _read_free(terms, percent)
     if percent is not None and count == 1:
@@ -566,7 +588,7 @@ def _read_group(terms: _Terms) -> Offer:
         return _read_percent(terms)
     return _unknown("groups of items that belong together, and no field says which")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #31deda4e
+# %% ../../nbs/lib/24_store.promotions.ipynb #efb29750
 _READERS = {"0": _read_group, "2": _read_percent, "7": _read_nth, "8": _read_nth, "9": _read_nth}
 
 
@@ -600,6 +622,8 @@ def _read_kind(terms: _Terms, row: Mapping) -> Offer:
     words = terms.words
     if _flag(row.get("is_gift")):
         return _unknown("it is the gift that comes with other items")
+    if _flag(row.get("is_grouped")):
+        return _unknown("items of several groups belong together: one is bought, another is the reward")
     if not str(row.get("item_code") or "").strip("0"):
         return _unknown("the line names no item")
     if terms.reward not in REWARDS and terms.reward:
@@ -608,6 +632,9 @@ def _read_kind(terms: _Terms, row: Mapping) -> Offer:
         return _unknown(f"code {terms.reward}: {REWARDS[terms.reward]}")
     if "day" in words.flags and not row.get("weekdays"):
         return _unknown("the words name a day or an hour, no field does")
+    bound = "buyers" in words.flags or {"others", "gift"} <= words.flags
+    if bound and words.basket is None and terms.count == 1 and terms.reward not in ("0", "7", "8", "9"):
+        return _unknown("the words make it depend on buying something, no field does")
     if "condition" in words.flags:
         return _unknown("the words speak of a condition that no field holds")
     if terms.reward in _READERS:
@@ -623,7 +650,7 @@ def _read_kind(terms: _Terms, row: Mapping) -> Offer:
         "an amount off the whole purchase" if terms.reward == "3" and terms.rate else "no price is published"
     )
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #5be41bdd
+# %% ../../nbs/lib/24_store.promotions.ipynb #4035a869
 def _with_limits(offer: Offer, terms: _Terms) -> Offer:
     "Add limits and conditions to an offer."
     words, step = terms.words, offer.step or offer.count or Decimal(1)
@@ -655,7 +682,7 @@ def _with_limits(offer: Offer, terms: _Terms) -> Offer:
 def read_offer(
     row: Mapping,  # a line of make_promotion_lines, or a dict with some of its columns
 ) -> Offer:  # kind "unknown" with the reason where no reading is safe
-    "Read what a promotion line means, from fields and words."
+    "Read what a line means, from its words and its fields (price transparency regulations of 2014, KT 7442, schedules 3 and 4)."
     terms = _read_terms(row)
     if isinstance(terms, str):
         return _unknown(terms)
@@ -722,12 +749,18 @@ def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
         return "unknown", "its weekdays cannot be read"
     return ("", "") if runs else ("not_now", "not on this weekday")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #089acf21
+# %% ../../nbs/lib/24_store.promotions.ipynb #272e647e
 def _price_within(offer: Offer, quantity: Decimal, regular: Decimal | None) -> Decimal | None:
     "Price a quantity that is within the limit; None if it takes a regular price that nobody knows."
     n = offer.count
     if offer.kind == "percent":
-        return None if regular is None else quantity * regular * (1 - offer.percent / 100)
+        return (
+            Decimal(0)
+            if offer.percent == 100
+            else None
+            if regular is None
+            else quantity * regular * (1 - offer.percent / 100)
+        )
     if offer.kind == "per_unit":
         if offer.step is None or quantity <= offer.step:
             return quantity * offer.price
@@ -861,14 +894,23 @@ def best_price(
     order = list(STATUSES)
     return min(answers, key=lambda a: (order.index(a.status), a.promotion_ils or 0), default=None)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #ce69faac
+# %% ../../nbs/lib/24_store.promotions.ipynb #4ef3d0d8
 _KEY = ["chain_id", "store_id", "promotion_id"]
+_REAL = r"0*[^0].*"  # an item code that is not only zeros
 _LINE_TERMS = ["reward_type", "min_qty", "max_qty", "discounted_price_ils", "discount_rate"]
 _SHARED = [c for c in TABLES["promotions"].schema.names if c not in (*_KEY, *_LINE_TERMS, "is_gift", "file_id")]
 
 
 def _frame(table: pa.Table | pd.DataFrame) -> pd.DataFrame:
     return table if isinstance(table, pd.DataFrame) else table.to_pandas(date_as_object=False)
+
+
+def _grouped(lines: pd.DataFrame) -> pd.DataFrame:
+    "Find the promotions of which one item is the gift for another, or that put items into several groups."
+    gifts = lines.loc[lines["is_gift"].eq(True).fillna(False), _KEY]
+    named = lines.loc[lines["group_id"].fillna("").ne("") & lines["item_code"].str.fullmatch(_REAL).fillna(False)]
+    groups = named.drop_duplicates([*_KEY, "group_id"]).groupby(_KEY, as_index=False).size()
+    return pd.concat([gifts, groups.loc[groups["size"].gt(1), _KEY]]).drop_duplicates().assign(is_grouped=True)
 
 
 def make_promotion_lines(
@@ -885,6 +927,7 @@ def make_promotion_lines(
     )
     for column in [*_LINE_TERMS, "is_gift"]:
         joined[column] = joined[column].where(joined[column].notna(), joined.pop(f"{column}_all"))
+    joined = joined.merge(_grouped(lines), how="left")
     prices = _frame(prices)[["chain_id", "store_id", "item_code", "price_ils"]]
     joined = joined.merge(prices.drop_duplicates(["chain_id", "store_id", "item_code"], keep="last"), how="left")
     if items is None:
@@ -894,7 +937,7 @@ def make_promotion_lines(
     )
     return joined.merge(items.rename(columns={"is_weighted": "item_is_weighted"}), how="left")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #fdde5df2
+# %% ../../nbs/lib/24_store.promotions.ipynb #ff04a611
 _CODES = ("chain_id", "store_id", "promotion_id", "group_id", "item_code")
 PRICED = pa.schema(
     [(c, CODE) for c in _CODES]
@@ -903,7 +946,7 @@ PRICED = pa.schema(
 )  # fmt: skip
 _ASKED = [
     "chain_id", "description", "remarks", "reward_type", "min_qty", "max_qty", "discounted_price_ils", "discount_rate", "min_purchase_ils", "redemption_limit", "club_id", "is_coupon",
-    "is_gift", "is_weighted", "item_is_weighted", "weekdays", "starts_at", "ends_at", "price_ils",
+    "is_gift", "is_grouped", "is_weighted", "item_is_weighted", "weekdays", "starts_at", "ends_at", "price_ils",
 ]  # fmt: skip
 
 
@@ -941,9 +984,9 @@ def _questions(lines: pd.DataFrame) -> tuple[list[dict], list[int]]:
         which.append(place)
     return rows, which
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #f62769c0
+# %% ../../nbs/lib/24_store.promotions.ipynb #d833647a
 def price_promotions(
-    lines,  # an open lake, or the frame of make_promotion_lines
+    lines: Lake | pd.DataFrame,  # an open lake, or the frame of make_promotion_lines
     at: datetime | date | None = None,  # the moment; None is the lake's as-of, or now
     clubs: Collection[str] = (),  # the buyer's clubs
     quantity: int | float | str | Decimal | None = None,  # of each item; None asks for the least quantity of each deal
@@ -966,15 +1009,17 @@ def price_promotions(
     found = [column.take(pa.array(which, pa.int64())) for column in found]
     return pa.table([*(pa.array(_plain(lines, c), CODE) for c in _CODES), *found], schema=PRICED)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #001d9411
+# %% ../../nbs/lib/24_store.promotions.ipynb #4e3c8527
 def read_promotion_lines(
-    lake,  # an open lake
+    lake: Lake,  # an open lake
     chain_id: str | None = None,  # one chain only; None is all of them
     store_id: str | None = None,  # one store only
-) -> pd.DataFrame:  # as make_promotion_lines
+    item_code: str | None = None,  # one item only
+) -> pd.DataFrame:  # as make_promotion_lines; `.to_dict("records")` gives best_price its lines
     "Join a lake's promotions with the regular prices valid at its moment."
     where = [(c, "=", v) for c, v in (("chain_id", chain_id), ("store_id", store_id)) if v is not None]
     asked = " AND ".join(["valid_to IS NULL", *(f"{c} = '{v.replace(chr(39), chr(39) * 2)}'" for c, _, v in where)])
     prices = lake.sql(f"SELECT chain_id, store_id, item_code, price_ils FROM prices WHERE {asked}")
     items = lake.read("items", where[:1] if chain_id else None, columns=["chain_id", "item_code", "is_weighted"])
-    return make_promotion_lines(lake.read("promotions", where), lake.read("promotion_items", where), prices, items)
+    found = make_promotion_lines(lake.read("promotions", where), lake.read("promotion_items", where), prices, items)
+    return found if item_code is None else found[found["item_code"].eq(item_code)]

@@ -1,0 +1,199 @@
+"""Compaction and vacuum change no answer, keep what was promised, and disturb nobody who reads."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_ingest import everything, run_cli, write_market
+
+from grocery.errors import LakeError
+from grocery.store.ingest import ingest
+from grocery.store.lake import open_lake
+from grocery.store.upkeep import compact_lake, measure_lake, order_tiles, vacuum_lake
+from grocery.tables import TABLES, make_table
+
+MOMENTS = (None, "2026-03-01", "2026-03-03T09:00", "2026-03-05")
+
+
+def age(lake: Path, days: float) -> None:
+    "Make everything in a lake so many days older: its files, and what its logs say of time."
+    back = int(days * 86_400_000)
+    for path in lake.rglob("*"):
+        if path.suffix == ".json" and path.parent.name == "_delta_log":
+            about = path.stat()
+            text = re.sub(
+                r'("(?:timestamp|deletionTimestamp|modificationTime|createdTime)":)(\d{13})',
+                lambda m: f"{m[1]}{int(m[2]) - back}",
+                path.read_text(),
+            )
+            path.write_text(text)
+            os.utime(path, (about.st_atime, about.st_mtime))
+        if path.is_file():
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - back / 1000))
+
+
+def answers(lake: Path) -> list:
+    "What the lake says now and as of several moments, and each table row by row."
+    query = "SELECT chain_id, store_id, item_code, price_ils, valid_from, valid_to, file_id FROM prices ORDER BY ALL"
+    return [open_lake(lake, as_of=moment).sql(query).to_pylist() for moment in MOMENTS] + [everything(lake)]
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory) -> Path:
+    "A lake that was ingested in many small batches, late files among them."
+    folder = tmp_path_factory.mktemp("days")
+    paths = sorted(write_market(folder / "feeds", days=5, stores=2), key=lambda path: path.name[-13:])
+    late = random.Random(2).sample(paths[2:8], 2)
+    for day in range(0, len(paths), 4):
+        ingest([p for p in paths[day : day + 4] if p not in late], open_lake(folder / "lake"), workers=1)
+        if day == 4:
+            ingest(late, open_lake(folder / "lake"), workers=1)
+    open_lake(folder / "lake").overwrite("products", make_table("products", [{"product_id": "1"}]))
+    return folder / "lake"
+
+
+@pytest.fixture
+def lake(days, tmp_path) -> Path:
+    "A copy of it."
+    subprocess.run(["cp", "-a", str(days), str(tmp_path / "lake")], check=True)
+    return tmp_path / "lake"
+
+
+def test_compaction_changes_no_answer_and_leaves_few_files(lake):
+    before, versions = answers(lake), open_lake(lake).versions()["files"]
+    then = [open_lake(lake, version=v).read("prices").num_rows for v in range(versions + 1)]
+    report = compact_lake(open_lake(lake))
+    assert answers(lake) == before
+    assert [open_lake(lake, version=v).read("prices").num_rows for v in range(versions + 1)] == then
+    assert report["files"][1] < report["files"][0] and report["tables"]["prices"]["files"][1] == 2 < report["tables"]["prices"]["files"][0]
+    assert report["files"][1] == measure_lake(open_lake(lake))["files"].sum()
+    again = compact_lake(open_lake(lake))
+    ends = [f.to_table(columns=["valid_to"])["valid_to"] for f in open_lake(lake)._data("prices").get_fragments()]
+    assert sorted(e.null_count / len(e) for e in ends) == [0, 1]  # the ended and the lasting lie apart
+    changed = {name for name, t in again["tables"].items() if t["files"][0] != t["files"][1]}
+    assert changed <= {"audit", "files"} and answers(lake) == before
+    rows = open_lake(lake).sql("SELECT table_name FROM audit WHERE action = 'compact'")["table_name"].to_pylist()
+    assert {"prices", "files"} <= set(rows)
+
+
+def test_a_compacted_lake_goes_on(lake, tmp_path):
+    compact_lake(open_lake(lake))
+    more = write_market(tmp_path / "more", days=7, stores=2)  # the same and two more days, by other numbers
+    ingest(more, open_lake(lake), workers=1)
+    compact_lake(open_lake(lake))
+    ingest(more, open_lake(tmp_path / "fresh"), workers=1)
+    query = "SELECT store_id, item_code, price_ils FROM prices_now ORDER BY ALL"
+    late = "2026-03-07"
+    assert open_lake(lake, as_of=late).sql(query).equals(open_lake(tmp_path / "fresh", as_of=late).sql(query))
+
+
+def test_vacuum_keeps_what_the_last_days_need(lake):
+    before = answers(lake)
+    middle = open_lake(lake).versions()["files"]
+    age(lake, 40)
+    compact_lake(open_lake(lake))  # today
+    assert answers(lake) == before
+    kept = open_lake(lake, version=middle).read("prices")
+    early = open_lake(lake, version=1).read("prices")
+    dry = vacuum_lake(open_lake(lake), keep_days=30, dry_run=True)
+    assert dry["removed_files"] > 0 and dry["files_kept"][0] == dry["files_kept"][1]
+    assert open_lake(lake, version=1).read("prices").equals(early)  # dry
+    done = vacuum_lake(open_lake(lake), keep_days=30)
+    assert (done["removed_files"], done["removed_bytes"]) == (dry["removed_files"], dry["removed_bytes"])
+    assert done["files_kept"][0] - done["files_kept"][1] >= done["removed_files"] - 10
+    assert answers(lake) == before
+    assert open_lake(lake, version=middle).read("prices").equals(kept)  # it counted until today
+    with pytest.raises(LakeError, match="vacuum"):
+        open_lake(lake, version=1).read("prices")
+    with pytest.raises(LakeError, match="vacuum"):
+        open_lake(lake, version=1).sql("SELECT count(DISTINCT item_code) FROM prices")
+    assert vacuum_lake(open_lake(lake), keep_days=30)["removed_files"] == 0
+
+
+def test_vacuum_takes_back_an_unfinished_ingest_before_it_removes_anything(lake):
+    "What counts may have been replaced by a writer that died long ago; it must not go for that."
+    before = answers(lake)
+    writer = open_lake(lake).begin()
+    writer.overwrite("prices", TABLES["prices"].schema.empty_table())
+    age(lake, 40)
+    vacuum_lake(open_lake(lake), keep_days=1)
+    assert answers(lake) == before
+    with pytest.raises(LakeError, match="another writer"):
+        writer.publish(make_table("files", [{"file_id": "a"}]))
+
+
+def test_what_a_dead_writer_left_lying_goes(lake):
+    orphan = next(lake.glob("prices/chain_id=*")) / "part-00000-orphan.zstd.parquet"
+    orphan.write_bytes(b"x" * 1000)
+    age(lake, 3)
+    assert vacuum_lake(open_lake(lake), keep_days=2)["removed_files"] >= 1 and not orphan.exists()
+
+
+READ = (
+    "import sys, time; from grocery.store.lake import open_lake; n = 0\n"
+    "while time.time() < float(sys.argv[2]):\n"
+    "    for moment in (None, '2026-03-03T09:00'):\n"
+    "        print(open_lake(sys.argv[1], as_of=moment).sql('SELECT count(*), sum(price_ils), min(valid_from) FROM prices').to_pylist(), flush=True)\n"
+)
+
+
+def test_readers_meanwhile_are_not_disturbed(lake):
+    age(lake, 40)
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READ, str(lake), str(time.time() + 6)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    open_before = open_lake(lake)._data("prices")  # opened, and read only afterwards
+    rows = open_before.to_table().num_rows
+    while any(r.poll() is None for r in readers):
+        compact_lake(open_lake(lake))
+        vacuum_lake(open_lake(lake), keep_days=1)
+        ingest(
+            write_market(lake.parent / "more", days=1, stores=1)[0], open_lake(lake), workers=1
+        )  # held already: nothing
+    for reader in readers:
+        said, problems = reader.communicate()
+        lines = said.splitlines()
+        assert reader.returncode == 0 and len(lines) >= 4 and len(set(lines)) == 2, problems
+    assert open_before.to_table().num_rows == rows
+
+
+def test_commands(lake):
+    age(lake, 40)
+    done = run_cli("compact", "--lake", lake, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["tables"]["prices"]["files"][1] == 2, done.stderr
+    dry = run_cli("vacuum", "--keep", 30, "--lake", lake, "--dry-run", "--json")
+    real = run_cli("vacuum", "--keep", 30, "--lake", lake)
+    assert json.loads(dry.stdout)["removed_files"] > 0 and "removed" in real.stdout and real.returncode == 0
+    assert run_cli("vacuum", "--lake", lake).returncode == 2  # how long is to be said
+    assert run_cli("vacuum", "--keep", 0, "--lake", lake).returncode == 2
+    for command in (["compact"], ["vacuum", "--keep", 30]):
+        nowhere = run_cli(*command, "--lake", lake.parent / "nowhere")
+        assert nowhere.returncode == 2 and len(nowhere.stderr.splitlines()) == 1 and "llowed" in nowhere.stderr
+    assert not (lake.parent / "nowhere").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 3)), max_size=200), st.integers(1, 50))
+def test_tiles_hold_every_row_once(rows, size):
+    columns = [np.array([r[n] for r in rows], np.int64) for n in range(3)]
+    order = order_tiles(*columns, rows=size)
+    assert sorted(order.tolist()) == list(range(len(rows)))
+    told = [(c[order]) for c in columns]
+    for item, store in {r[:2] for r in rows}:  # the rows of one item in one store lie together, in time
+        at = np.flatnonzero((told[0] == item) & (told[1] == store))
+        assert (np.diff(at) == 1).all() and (np.diff(told[2][at]) >= 0).all()
