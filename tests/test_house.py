@@ -33,7 +33,7 @@ DOORS = {
     "deltalake": {"store.lake"},
     "distributed": {"store.staging"},
     "dotenv": {"settings"},
-    "duckdb": {"serve.publish", "store.lake"},
+    "duckdb": {"bench", "serve.publish", "store.lake"},
     "evidently": {"evaluate"},
     "faiss": {"products.search"},
     "holidays": {"prices.features"},

@@ -96,6 +96,7 @@ spark.stop()
 """
 
 
+@pytest.mark.slow
 def test_spark_reads_the_same_rows(lake, tmp_path):
     "Through the log's list of files: Spark's own Delta reader is a JAR that no Python index carries."
     pytest.importorskip("pyspark", reason="no Spark: pyspark is not installed")

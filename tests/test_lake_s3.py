@@ -72,6 +72,7 @@ def start(lake: str, paths: list[Path], batch: int = 4) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code, lake, *map(str, paths)], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_make_ingest_ask_and_ask_as_of_are_as_in_a_folder(shelf, tmp_path):
     paths = write_market(tmp_path / "feeds", days=3, stores=2)
     done = ingest(paths, open_lake(shelf), workers=1, batch=5)
@@ -100,6 +101,7 @@ def test_the_command_line_at_an_address(shelf, tmp_path):
     assert SECRET not in done.stdout + done.stderr + asked.stdout and list(find_staging(shelf).parent.glob("*")) == []
 
 
+@pytest.mark.slow
 def test_what_a_dead_writer_left_is_taken_back(shelf, tmp_path):
     paths = write_market(tmp_path / "feeds", days=4, stores=2)
     ingest(paths, open_lake(tmp_path / "whole"), workers=1)
@@ -120,6 +122,7 @@ def test_what_a_dead_writer_left_is_taken_back(shelf, tmp_path):
     assert everything(shelf) == everything(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_three_writers_at_one_address_one_killed(shelf, tmp_path):
     paths = write_market(tmp_path / "feeds", days=3, stores=2)
     ingest(paths, open_lake(tmp_path / "whole"), workers=1)
@@ -140,8 +143,9 @@ def test_three_writers_at_one_address_one_killed(shelf, tmp_path):
     assert everything(shelf) == everything(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_upkeep_at_an_address(shelf, tmp_path):
-    paths = write_market(tmp_path / "feeds", days=3, stores=1)
+    paths = write_market(tmp_path / "feeds", days=2, stores=1)
     for path in sorted(paths, key=lambda p: p.name[-13:]):
         ingest(path, open_lake(shelf), workers=1)
     before, last = everything(shelf), open_lake(shelf).versions()["files"]
@@ -150,7 +154,7 @@ def test_upkeep_at_an_address(shelf, tmp_path):
     assert vacuum_lake(open_lake(shelf), keep_days=1)["removed_files"] == 0
     assert open_lake(shelf, version=last).read("prices").num_rows == len(before["prices"])
     done = vacuum_lake(open_lake(shelf), keep_days=0)
-    assert done["removed_files"] > 10 and done["bytes_kept"][1] < done["bytes_kept"][0] and everything(shelf) == before
+    assert done["removed_files"] > 5 and done["bytes_kept"][1] < done["bytes_kept"][0] and everything(shelf) == before
     with pytest.raises(LakeError, match="vacuum"):
         open_lake(shelf, version=2).read("prices")
     with pytest.raises(LakeError, match="vacuum"):

@@ -6,7 +6,7 @@
 __all__ = ['WORD', 'FACTS', 'PARTITIONS', 'BEAT', 'SILENT', 'parse_moment', 'name_writer', 'is_gone', 'find_unaudited', 'Lake',
            'open_lake', 'Lease', 'take_lease']
 
-# %% ../../nbs/lib/20_store.lake.ipynb #5b701de8
+# %% ../../nbs/lib/20_store.lake.ipynb #09516a3d
 import json
 import os
 import re
@@ -17,7 +17,7 @@ import time as clock
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
@@ -73,45 +73,60 @@ def parse_moment(
         text = datetime.combine(text + timedelta(days=1), time(), ISRAEL).astimezone(UTC) - timedelta(microseconds=1)
     return (text if text.tzinfo else text.replace(tzinfo=ISRAEL)).astimezone(UTC)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #472f9776
+# %% ../../nbs/lib/20_store.lake.ipynb #284cbf04
 _PRICES = """
-CREATE VIEW prices AS SELECT * REPLACE (CASE WHEN valid_to <= {at} THEN valid_to END AS valid_to)
+CREATE TEMP VIEW prices AS SELECT * REPLACE (CASE WHEN valid_to <= {at} THEN valid_to END AS valid_to)
 FROM prices_all WHERE valid_from <= {at}"""
 
 _PRICES_NOW = """
-CREATE VIEW prices_now AS
+CREATE TEMP VIEW prices_now AS
 SELECT p.*, i.item_name, i.gtin, i.manufacturer, i.quantity, i.unit, i.is_weighted,
        CASE WHEN i.quantity > 0 THEN CAST(p.price_ils AS DOUBLE) / i.quantity * CASE WHEN i.unit = 'piece' THEN 1 ELSE 100 END END AS unit_price_ils
 FROM prices p LEFT JOIN items i USING (chain_id, item_code) WHERE p.valid_to IS NULL"""
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e5ad921c
+# %% ../../nbs/lib/20_store.lake.ipynb #d1711093
 _DESCRIBED = """
-CREATE VIEW {name} AS SELECT * REPLACE (least(last_seen_at, {at}) AS last_seen_at)
+CREATE TEMP VIEW {name} AS SELECT * REPLACE (least(last_seen_at, {at}) AS last_seen_at)
 FROM {name}_all WHERE first_seen_at IS NULL OR first_seen_at <= {at}"""
 
 _LINES = """
-CREATE VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN promotions USING (chain_id, store_id, promotion_id)"""
+CREATE TEMP VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN promotions USING (chain_id, store_id, promotion_id)"""
 
 _VIEWS = {n: _DESCRIBED for n in ("stores", "items", "promotions")} | {"prices": _PRICES, "promotion_items": _LINES}
 _NEEDS = {"prices_now": {"prices", "items"}, "promotion_items": {"promotion_items", "promotions"}}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e9f00deb
-def _connect(tables: dict[str, object], at: datetime | None):
-    "Open DuckDB over Arrow tables and data sets, with the views of those that are there; nothing outside them can be reached."
+# %% ../../nbs/lib/20_store.lake.ipynb #6433cf4a
+@lru_cache(8)
+def _engine(_process: int, folder: str = ""):
+    "Start DuckDB, once in a process and folder: that takes longer than most questions. Nothing but the folder's files and what is handed to it can be reached."
     import duckdb
 
-    connection = duckdb.connect(config={"python_enable_replacements": "false"})
-    connection.execute("SET TimeZone = 'UTC'")
+    engine = duckdb.connect(config={"python_enable_replacements": "false"})
+    reach = [f"allowed_directories = [{_in_quotes(folder.rstrip('/') + '/')}]"] * bool(folder)
+    for setting in ("GLOBAL TimeZone = 'UTC'", *reach, "enable_external_access = false", "lock_configuration = true"):
+        engine.execute(f"SET {setting}")
+    return engine
+
+
+def _in_quotes(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _connect(tables: dict[str, object], at: datetime | None, folder: str = ""):
+    "Give a question a connection of its own, over tables that are SQL, Arrow tables or data sets, with the views of those that are there."
+    connection = _engine(os.getpid(), folder).cursor()
     views = _VIEWS if at else {"prices": _PRICES}
     moment = f"TIMESTAMPTZ '{at.isoformat()}'" if at else "TIMESTAMPTZ 'infinity'"
     for name, table in tables.items():
-        connection.register(f"{name}_all" if name in views else name, table)
+        called = f"{name}_all" if name in views else name
+        if isinstance(table, str):
+            connection.execute(f"CREATE TEMP VIEW {called} AS {table}")
+        else:
+            connection.register(called, table)
     for name in (n for n in views if n in tables):
         connection.execute(views[name].format(name=name, at=moment))
     if _NEEDS["prices_now"] <= tables.keys():
         connection.execute(_PRICES_NOW)
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
     return connection
 
 # %% ../../nbs/lib/20_store.lake.ipynb #c9d3c118
@@ -284,8 +299,8 @@ def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> Non
 _OVERTAKEN = "The lake at {} was changed by another writer at the same moment. Run the same again: nothing is lost, nothing is done twice."
 _CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days", "delta.checkpointInterval": "25"}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #fd7e54d8
-def _answer(query: str, open_table: Callable[[str], object], at: datetime | None) -> pa.Table:
+# %% ../../nbs/lib/20_store.lake.ipynb #83b6fb58
+def _answer(query: str, open_table: Callable[[str], object], at: datetime | None, folder: str = "") -> pa.Table:
     "Ask DuckDB; an error becomes one line."
     import duckdb
 
@@ -295,14 +310,19 @@ def _answer(query: str, open_table: Callable[[str], object], at: datetime | None
             raise duckdb.InvalidInputException(f"received {len(asked)} statement(s), not one SELECT")
         named = _named(query)
         try:
-            return _connect({n: open_table(n) for n in named}, at).sql(query).to_arrow_table()
+            return _ask(query, {n: open_table(n) for n in named}, at, folder)
         except duckdb.CatalogException:
             if named == set(TABLES):
                 raise
-            return _connect({n: open_table(n) for n in TABLES}, at).sql(query).to_arrow_table()
+            return _ask(query, {n: open_table(n) for n in TABLES}, at, folder)
     except (duckdb.Error, OSError) as error:
         line, known = _reason(error), ", ".join(sorted([*TABLES, "prices_now"]))
         raise LakeError(f"The query cannot be answered: {line}. Allowed: one SELECT over {known}.") from None
+
+
+def _ask(query: str, tables: dict[str, object], at: datetime | None, folder: str) -> pa.Table:
+    with closing(_connect(tables, at, folder)) as connection:
+        return connection.sql(query).to_arrow_table()
 
 
 def _named(query: str) -> set[str]:
@@ -310,13 +330,40 @@ def _named(query: str) -> set[str]:
     import duckdb
 
     try:
-        found = {n.lower() for n in duckdb.connect().get_table_names(query)}
+        with closing(_engine(os.getpid()).cursor()) as connection:
+            found = {n.lower() for n in connection.get_table_names(query)}
     except duckdb.Error:
         return set(TABLES)
     needed = set().union(*(_NEEDS.get(n, {n}) for n in found))
     return needed if needed and needed <= set(TABLES) else set(TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #0219e6ba
+# %% ../../nbs/lib/20_store.lake.ipynb #01697fab
+def _is_folder(path: str) -> bool:
+    "Tell whether DuckDB's own reader can be used: the lake is a folder, and its name no pattern."
+    return "://" not in path and not any(sign in os.path.abspath(path) for sign in "*?")
+
+
+def _select(table, name: str) -> str:  # a deltalake.DeltaTable, which one -> SQL
+    "Write a Delta table in a folder as SQL over its files: DuckDB's own reader skips what a question does not need."
+    schema, parts = TABLES[name].schema, table.metadata().partition_columns
+    files = [_in_quotes(unquote(uri.removeprefix("file://"))) for uri in table.file_uris()]
+    if not files:
+        return f"SELECT {', '.join(f'{kind} AS {column}' for column, kind in _nothings(name).items())} WHERE false"
+    there = {field.name for field in table.schema().fields}
+    added = "".join(f", {_nothings(name)[column]} AS {column}" for column in schema.names if column not in there)
+    hive = f"{{{', '.join(f'{_in_quotes(part)}: VARCHAR' for part in parts)}}}"
+    how = f", hive_partitioning = true, hive_types = {hive}" if parts else ", hive_partitioning = false"
+    return f"SELECT *{added} FROM read_parquet([{', '.join(files)}], union_by_name = true{how})"
+
+
+@cache
+def _nothings(name: str) -> dict[str, str]:
+    "Write null in the type of each of a table's columns."
+    connection = _engine(os.getpid()).cursor()
+    connection.register("nothing", TABLES[name].schema.empty_table())
+    return {column: f"CAST(NULL AS {kind})" for column, kind, *_ in connection.sql("DESCRIBE nothing").fetchall()}
+
+
 @lru_cache(8)
 def _s3(options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
     "Open Arrow's S3 with the same key as Delta's."
@@ -398,7 +445,7 @@ def _entry(path: str, name: str, version: int | None = None) -> list | None:
         _LAST[path, name] = wanted
     return known
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e8198006
+# %% ../../nbs/lib/20_store.lake.ipynb #6d0dd53f
 def _delta(path: str, name: str, version: int | None = None):
     "Open a Delta table to read, None if it was never written."
     entry = _entry(path, name, version)
@@ -411,7 +458,11 @@ def _marks_of(files) -> dict[str, int]:
 
 def _marks(path: str) -> dict[str, int]:
     "Read from `files` which version of each table counts."
-    return _marks_of(_delta(path, "files"))
+    if (entry := _entry(path, "files")) is None:
+        return {}
+    if len(entry) == 3:
+        entry.append(_marks_of(entry[1]))
+    return entry[3]
 
 
 def _number(table) -> int:
@@ -522,7 +573,7 @@ class _Writing:
     counted: dict[str, int]  # the versions that count now
     rows: dict[str, int] = field(default_factory=dict)  # written since then
 
-# %% ../../nbs/lib/20_store.lake.ipynb #0293c26a
+# %% ../../nbs/lib/20_store.lake.ipynb #821e6437
 @dataclass(frozen=True)
 class _Readable:
     "Delta tables in one place, to read. Reading makes nothing."
@@ -548,10 +599,10 @@ class _Readable:
         return _entry(self.path, name, version)
 
     def _data(self, name: str, snapshot=None) -> object:
-        "Open a table as an Arrow data set; empty if it was never written."
+        "Open a table as SQL over its files, or as an Arrow data set; empty if it was never written."
         if (entry := self._open(name, snapshot)) is None:
             return TABLES[name].schema.empty_table()
-        entry[2] = entry[2] or _dataset(entry[1], name)
+        entry[2] = entry[2] or (_select(entry[1], name) if _is_folder(self.path) else _dataset(entry[1], name))
         return entry[2]
 
     def read(
@@ -581,7 +632,8 @@ class _Readable:
     ) -> pa.Table:  # the answer; no columns if the query answers nothing
         "Answer a question; raise LakeError with DuckDB's words when it cannot be answered."
         snapshot = self._snapshot()
-        return _answer(query, lambda name: self._data(name, snapshot), self.as_of)
+        folder = os.path.abspath(self.path) if _is_folder(self.path) else ""
+        return _answer(query, lambda name: self._data(name, snapshot), self.as_of, folder)
 
     def versions(self) -> dict[str, int]:  # table -> number of its commit
         "Tell which commit of each table counts."
@@ -697,17 +749,21 @@ def _publish(path: str, held, versions: dict[str, int], record: list[dict], file
     _write_delta(path, "files", files, held=held, commit_properties=properties, **({"mode": "append"} | how))
     return held or _fresh(path, "files")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f649165c
+# %% ../../nbs/lib/20_store.lake.ipynb #a5372956
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
     version: int | None = None,  # see the lake exactly as it was after this commit of `files`; None is the last
     known_at: str | date | datetime | None = None,  # see it exactly as it was at this moment; None is now
 ) -> Lake:
-    "Open a lake without making anything."
+    "Open a lake without making anything; raise LakeError for a path that Delta cannot hold."
     if version is not None and known_at:
         raise LakeError(f"Received version {version} and known_at {known_at}. Allowed: one of the two.")
     address = re.sub(r"^(s3a?|az|gs):/(?=[^/])", r"\1://", str(path or read_settings().lake))
+    if "://" not in address and (odd := set("[]%\\\0") & set(address) - {os.sep}):
+        raise LakeError(
+            f"The lake's path {address!r} holds {' '.join(sorted(odd))!r}. Allowed: a path without [ ] % and \\."
+        )
     return Lake(address, parse_moment(as_of), version if version is not None else parse_moment(known_at))
 
 # %% ../../nbs/lib/20_store.lake.ipynb #b7656e1b

@@ -1,0 +1,71 @@
+"""Questions to a lake: quick, and with no way out of it."""
+
+import pytest
+
+from grocery.errors import LakeError
+from grocery.store.ingest import ingest
+from grocery.store.lake import open_lake
+
+FEED = "<Root><ChainId>7290000000001</ChainId><StoreId>1</StoreId><Items>{}</Items></Root>"
+ITEM = "<Item><ItemCode>{}</ItemCode><ItemName>חלב</ItemName><ItemPrice>{}</ItemPrice></Item>"
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("feeds") / "PriceFull7290000000001-001-202603010600.xml"
+    path.write_text(FEED.format("".join(ITEM.format(n, n) for n in range(5, 9))))
+    return path
+
+
+@pytest.mark.parametrize("name", ["plain", "with blank", "it's", "קניות", "a*b", "a?b", "semi;colon", "a#b"])
+def test_a_lake_of_any_name_answers(feed, tmp_path, name):
+    ingest(feed, open_lake(tmp_path / name), workers=1)
+    lake = open_lake(tmp_path / name)
+    assert lake.sql("SELECT count(*) AS n FROM prices").to_pylist() == [{"n": 4}]
+    assert (
+        lake.sql("SELECT chain_id, sum(price_ils) AS s FROM prices_now GROUP BY 1").to_pylist()[0]["chain_id"]
+        == "7290000000001"
+    )
+    assert lake.sql("SELECT count(*) AS n FROM promotions").to_pylist() == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM read_text('{lake}/../secret.txt')",
+        "SELECT * FROM read_parquet('{other}/prices/*/*.parquet')",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM '{lake}x/secret.txt'",
+        "COPY (SELECT 1) TO '{lake}/out.csv'",
+        "SET allowed_directories = ['/']",
+        "ATTACH '{lake}/x.db'",
+        "SELECT 1; SELECT 2",
+    ],
+)
+def test_a_question_reaches_nothing_but_the_lake(feed, tmp_path, query):
+    for name in ("lake", "other"):
+        ingest(feed, open_lake(tmp_path / name), workers=1)
+    (tmp_path / "secret.txt").write_text("secret")
+    with pytest.raises(LakeError, match="cannot be answered"):
+        open_lake(tmp_path / "lake").sql(query.format(lake=tmp_path / "lake", other=tmp_path / "other"))
+    assert not (tmp_path / "lake" / "out.csv").exists()
+
+
+def test_a_lake_made_anew_in_the_same_place_is_seen_as_it_is(feed, tmp_path):
+    import shutil
+
+    lake = open_lake(tmp_path / "lake")
+    for price in ("1", "2"):
+        path = tmp_path / feed.name
+        path.write_text(FEED.format(ITEM.format(7, price)))
+        ingest(path, lake, workers=1)
+        assert lake.sql("SELECT CAST(price_ils AS DOUBLE) AS p FROM prices").to_pylist() == [{"p": float(price)}]
+        shutil.rmtree(tmp_path / "lake")
+    assert lake.sql("SELECT count(*) AS n FROM prices").to_pylist() == [{"n": 0}]
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a%20b", "a\\b", "a\0b"])
+def test_a_path_that_delta_cannot_hold_is_said_at_once(tmp_path, name):
+    with pytest.raises(LakeError, match="Allowed: a path without"):
+        open_lake(f"{tmp_path}/{name}")
