@@ -227,10 +227,10 @@ def _read_many(folder: str, workers: int, repeats: int) -> None:
         list(pool.map(write_feed, many, [f"{out}/{n}" for n in range(len(many))]))
         print(json.dumps({"wall_s": time.perf_counter() - clock}))
 
-# %% ../nbs/lib/91_bench.ipynb #c1c1a8d7
+# %% ../nbs/lib/91_bench.ipynb #8eb0a727
 def _speedup(size_mb: float, layout: str, workers: int, rounds: int) -> float:
     "Measure how much faster some workers read several files than one."
-    files, repeats = 4 * workers, math.ceil(ENOUGH_MB / size_mb)
+    files, repeats = 4 * workers, min(math.ceil(ENOUGH_MB / size_mb), 5)
     with tempfile.TemporaryDirectory() as folder:
         for n in range(files + 1):
             make_price_file(
@@ -293,7 +293,7 @@ def bench_ingest(
 def _round(value: float | list[float]) -> float | list[float]:
     return [round(v, 3) for v in value] if isinstance(value, list) else round(value, 3)
 
-# %% ../nbs/lib/91_bench.ipynb #9dddbbc5
+# %% ../nbs/lib/91_bench.ipynb #ad6b53fa
 @dataclass(frozen=True)
 class _Country:
     "What the bench generates."
@@ -309,7 +309,7 @@ class _Country:
         random = np.random.default_rng(self.seed)
         now = random.integers(200, 9000, self.items) // 10 * 10 * np.ones((self.stores, 1), np.int64)
         now = now + random.integers(-3, 4, now.shape) * 10
-        for _ in range(self.days):
+        while True:
             yield now
             now = np.where(random.random(now.shape) < self.share, now + random.integers(1, 40, now.shape) * 5, now)
 
@@ -435,38 +435,78 @@ def _latencies(taken: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         out[f"{name}_ratio_parquet"] = np.median(theirs) / np.median(ours)
     return {name: float(value) for name, value in out.items()}
 
-# %% ../nbs/lib/91_bench.ipynb #3ff7036c
+# %% ../nbs/lib/91_bench.ipynb #cdd53dc1
 def _folder_bytes(path: str) -> int:
     return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
 
 
-def _live(country: _Country, folder: str, layout: str, workers: int) -> tuple[dict[str, float], list[str]]:
-    "Let a country live: every day's feeds are ingested, and written as plain Parquet beside."
-    from grocery.store.ingest import ingest  # here, so that a process that only reads does not carry them
-    from grocery.store.lake import open_lake
+class _World:
+    "A country that lives: every day's feeds are ingested, and written as plain Parquet beside."
 
-    records, head, foot, codes = _make_records(country, layout)
-    lake, took, packed, first = open_lake(f"{folder}/lake"), [], 0, 0
-    os.mkdir(f"{folder}/daily")
-    for number, prices in enumerate(country.prices()):
-        with tempfile.TemporaryDirectory() as day:
-            paths, size = _write_feeds(day, country, records, head, foot, number, prices)
-            packed += size
+    def __init__(self, country: _Country, folder: str, layout: str, workers: int):
+        from grocery.store.lake import open_lake  # here, so that a process that only reads does not carry it
+
+        self.country, self.workers, self.lake, self.daily = (
+            country,
+            workers,
+            open_lake(f"{folder}/lake"),
+            f"{folder}/daily",
+        )
+        self.records, self.head, self.foot, self.codes = _make_records(country, layout)
+        self.number, self.ingest_s, self.gz, self.prices = 0, 0.0, 0, country.prices()
+        os.mkdir(self.daily)
+
+    def next_day(self) -> None:
+        from grocery.store.ingest import ingest
+
+        prices = next(self.prices)
+        with tempfile.TemporaryDirectory() as folder:
+            paths, size = _write_feeds(folder, self.country, self.records, self.head, self.foot, self.number, prices)
             clock = time.perf_counter()
-            ingest(paths, lake, workers=workers)
-            took.append(time.perf_counter() - clock)
-        _write_plain(f"{folder}/daily/{country.day(number)}.parquet", country, number, prices, codes)
-        first = first or _folder_bytes(lake.path)
-    plain, observations = _folder_bytes(f"{folder}/daily"), country.days * country.stores * country.items
-    return {
-        "gz": packed,
-        "parquet": plain,
-        "observations": observations,
-        "ingest_s": sum(took),
-        "first_day": first,
-    }, codes
+            ingest(paths, self.lake, workers=self.workers)
+            self.ingest_s += time.perf_counter() - clock
+        _write_plain(
+            f"{self.daily}/{self.country.day(self.number)}.parquet", self.country, self.number, prices, self.codes
+        )
+        self.number, self.gz = self.number + 1, self.gz + size
 
-# %% ../nbs/lib/91_bench.ipynb #7853d1d3
+# %% ../nbs/lib/91_bench.ipynb #e2437d7f
+def _keep_up(world: _World) -> dict[str, float]:
+    "Do what is done from time to time: compact, and remove what only older versions need; weigh the lake before and after."
+    from grocery.store.upkeep import compact_lake, vacuum_lake
+
+    seen = world.country.days * world.country.stores * world.country.items
+    before, clock = _folder_bytes(world.lake.path), time.perf_counter()
+    compact_lake(world.lake)
+    vacuum_lake(world.lake, keep_days=0)
+    took, after, plain = time.perf_counter() - clock, _folder_bytes(world.lake.path), _folder_bytes(world.daily)
+    return {
+        "observations": seen,
+        "observations_per_s": seen / world.ingest_s,
+        "bytes_per_observation": after / seen,
+        "bytes_per_observation_before_upkeep": before / seen,
+        "gz_bytes_per_observation": world.gz / seen,
+        "parquet_bytes_per_observation": plain / seen,
+        "ratio_bytes_gz": world.gz / after,
+        "ratio_bytes_parquet": plain / after,
+        "upkeep_s": took,
+    }
+
+
+def _publish_twice(world: _World, folder: str) -> dict[str, float]:
+    "Publish everything into SQLite, then what one more day has changed."
+    from grocery.serve.publish import publish
+
+    took = []
+    for _ in range(2):
+        clock = time.perf_counter()
+        publish(f"{folder}/serving.db", world.lake)
+        took.append(time.perf_counter() - clock)
+        if len(took) == 1:
+            world.next_day()
+    return {"publish_full_s": took[0], "publish_incremental_s": took[1]}
+
+# %% ../nbs/lib/91_bench.ipynb #c32d933f
 def bench_lake(
     stores: int = 20,  # of the country
     items: int = 1500,  # that each lists
@@ -477,20 +517,17 @@ def bench_lake(
     layout: str = "cerberus",  # a key of grocery.sample.layouts.LAYOUTS
     seed: int = 7,  # of the country
 ) -> dict:  # bench, machine, params, metrics
-    "Measure what a price costs to keep and to find, beside gz feeds and plain daily Parquet."
+    "Measure what a price costs to keep, to find and to publish, beside gz feeds and plain daily Parquet."
     country = _Country(stores, items, days, share, seed)
     with tempfile.TemporaryDirectory() as folder:
-        sizes, codes = _live(country, folder, layout, workers)
-        metrics = _ask(f"{folder}/lake", f"{folder}/daily", country, codes, rounds)
-        held = _folder_bytes(f"{folder}/lake")
-    seen = sizes["observations"]
-    metrics |= {
-        "observations": seen,
-        "observations_per_s": seen / sizes["ingest_s"],
-        "bytes_per_observation": held / seen,
-        "ratio_bytes_gz": sizes["gz"] / held,
-        "ratio_bytes_parquet": sizes["parquet"] / held,
-    }
+        world = _World(country, folder, layout, workers)
+        for _ in range(days):
+            world.next_day()
+        metrics = (
+            _keep_up(world)
+            | _ask(world.lake.path, world.daily, country, world.codes, rounds)
+            | _publish_twice(world, folder)
+        )
     params = {
         "stores": stores,
         "items": items,
@@ -507,5 +544,5 @@ def bench_lake(
         "metrics": {k: _round(v) for k, v in metrics.items()},
     }
 
-# %% ../nbs/lib/91_bench.ipynb #15fd66e2
+# %% ../nbs/lib/91_bench.ipynb #e575bb82
 BENCHES: dict[str, Callable[..., dict]] = {"ingest": bench_ingest, "lake": bench_lake}
