@@ -37,7 +37,10 @@ def column(lake, query: str) -> list:
 @pytest.fixture
 def place(tmp_path) -> Path:
     "A day that came first, and the day before it that came late."
-    second = [write_full(tmp_path, 2, {1: ("milk", "6.90"), 2: ("eggs", "12.00")}), write_promotion(tmp_path, 2, 5, [1])]
+    second = [
+        write_full(tmp_path, 2, {1: ("milk", "6.90"), 2: ("eggs", "12.00")}),
+        write_promotion(tmp_path, 2, 5, [1]),
+    ]
     first = [write_full(tmp_path, 1, {1: ("milk!", "6.50")}), write_promotion(tmp_path, 1, 4, [1, 2])]
     for paths in (second, first):
         ingest(paths, open_lake(tmp_path / "lake"), workers=1)
@@ -77,7 +80,10 @@ def test_stores_are_those_that_had_been_named(tmp_path):
         path = tmp_path / f"Stores7290000000001-000-202603{day:02}0500.xml"
         path.write_text(xml.format(text))
         ingest(path, open_lake(tmp_path / "lake"), workers=1)
-    names = {m: column(open_lake(tmp_path / "lake", as_of=m), "SELECT store_id FROM stores ORDER BY 1") for m in ("2026-03-02", None)}
+    names = {
+        m: column(open_lake(tmp_path / "lake", as_of=m), "SELECT store_id FROM stores ORDER BY 1")
+        for m in ("2026-03-02", None)
+    }
     assert names == {"2026-03-02": ["001"], None: ["001", "002"]}
 
 
@@ -137,7 +143,9 @@ def test_an_old_lake_without_the_newer_columns_is_read_and_written(tmp_path):
 
     old = {}
     for name, missing in (("items", ["first_seen_at", "last_seen_at"]), ("files", ["fetched_at"])):
-        table = make_table(name, [{"chain_id": "7290000000001", "file_id": "old"} | ({"item_code": "9"} if name == "items" else {})])
+        table = make_table(
+            name, [{"chain_id": "7290000000001", "file_id": "old"} | ({"item_code": "9"} if name == "items" else {})]
+        )
         old[name] = table.drop_columns(missing)
         partitions = ["chain_id"] if name == "items" else None
         write_deltalake(str(tmp_path / "lake" / name), old[name], partition_by=partitions)
@@ -157,7 +165,11 @@ def test_where_a_file_was_fetched_from_is_known(tmp_path):
     import hashlib
 
     path = write_full(tmp_path, 2, {1: ("milk", "6.90")})
-    line = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "fetched_at": "2026-03-02T05:00:00+00:00"}
-    (tmp_path / ".manifest.jsonl").write_text(json.dumps(line) + "\n{\"sha256\": \"cut")
+    line = {
+        "name": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "fetched_at": "2026-03-02T05:00:00+00:00",
+    }
+    (tmp_path / ".manifest.jsonl").write_text(json.dumps(line) + '\n{"sha256": "cut')
     ingest(path, open_lake(tmp_path / "lake"), workers=1)
     assert column(open_lake(tmp_path / "lake"), "SELECT fetched_at FROM files") == [datetime(2026, 3, 2, 5, tzinfo=UTC)]

@@ -49,7 +49,9 @@ def test_polars_reads_the_same_rows(lake, name):
     pl = pytest.importorskip("polars")
     version = open_lake(lake).versions()[name]
     frame = pl.scan_delta(str(lake / name), version=version).collect()
-    assert frame.columns == [n for n in TABLES[name].schema.names] or set(frame.columns) == set(TABLES[name].schema.names)
+    assert frame.columns == [n for n in TABLES[name].schema.names] or set(frame.columns) == set(
+        TABLES[name].schema.names
+    )
     rows = [_plain(row) for row in frame.select(TABLES[name].schema.names).to_dicts()]
     assert sorted(rows) == by_duckdb(lake, name) and (rows or name == "rejects")
 
