@@ -166,14 +166,16 @@ def _reason(error: Exception) -> str:
     known = next((why for words, why in _WHY.items() if re.search(words, text)), None)
     return known or re.sub(r"\x1b\[\d+m", "", text).strip().split("\n")[0]
 
-# %% ../../nbs/lib/20_store.lake.ipynb #11128ed2
+# %% ../../nbs/lib/20_store.lake.ipynb #6f5ac08b
 @contextmanager
 def _told(path: str, what: str = "read", do: str = "Name another with --lake.") -> Iterator[None]:
     "Turn whatever goes wrong at a place into one LakeError."
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     try:
         yield
+    except CommitFailedError:
+        raise LakeError(_OVERTAKEN.format(path)) from None
     except (OSError, DeltaError) as error:
         raise LakeError(f"The lake at {path} cannot be {what}: {_reason(error)}. {do}") from None
 
@@ -493,7 +495,7 @@ def _known(path: str, known: int | datetime) -> tuple[dict[str, int], datetime]:
     then = _delta(path, "files", known)
     return _marks_of(then) | {"files": known}, datetime.fromtimestamp(then.history(1)[0]["timestamp"] / 1000, UTC)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #044e79f8
+# %% ../../nbs/lib/20_store.lake.ipynb #8213582e
 def _audit_rows(action: str, changed: dict[str, tuple[int, int]], rows: dict[str, int], detail: str = "") -> list[dict]:
     "Make the record of an action: one row for each table that changed."
     one = {
@@ -573,10 +575,18 @@ class _Writing:
     counted: dict[str, int]  # the versions that count now
     rows: dict[str, int] = field(default_factory=dict)  # written since then
 
-# %% ../../nbs/lib/20_store.lake.ipynb #821e6437
+# %% ../../nbs/lib/20_store.lake.ipynb #40b0afa5
+def _entry_at(path: str, name: str, marks: dict[str, int], moment: datetime | None) -> list | None:
+    "Open a table at its mark, or at a moment where it has none: [stamp, table, data set]."
+    version = marks.get(name)
+    if version is None and moment is not None and (table := _delta(path, name)):
+        version = _version_at(table, moment)
+    return _entry(path, name, version)
+
+# %% ../../nbs/lib/20_store.lake.ipynb #cfb3e2cd
 @dataclass(frozen=True)
-class _Readable:
-    "Delta tables in one place, to read. Reading makes nothing."
+class _Place:
+    "Delta tables in one place, as one asks for them."
 
     path: str
     as_of: datetime | None = None  # see the lake as it was valid at this instant; None is now
@@ -592,11 +602,7 @@ class _Readable:
     def _open(self, name: str, snapshot: tuple[dict[str, int], datetime | None] | None = None) -> list | None:
         "Open a table as this lake shows it: [stamp, table, data set]."
         choose(name, TABLES, "table", LakeError)
-        marks, moment = snapshot or self._snapshot()
-        version = marks.get(name)
-        if version is None and moment is not None and (table := _delta(self.path, name)):
-            version = _version_at(table, moment)
-        return _entry(self.path, name, version)
+        return _entry_at(self.path, name, *(snapshot or self._snapshot()))
 
     def _data(self, name: str, snapshot=None) -> object:
         "Open a table as SQL over its files, or as an Arrow data set; empty if it was never written."
@@ -604,6 +610,10 @@ class _Readable:
             return TABLES[name].schema.empty_table()
         entry[2] = entry[2] or (_select(entry[1], name) if _is_folder(self.path) else _dataset(entry[1], name))
         return entry[2]
+
+# %% ../../nbs/lib/20_store.lake.ipynb #96943bc8
+class _Readable(_Place):
+    "Delta tables in one place, to read. Reading makes nothing."
 
     def read(
         self,
@@ -649,9 +659,9 @@ class _Readable:
         "Tell whether there is a lake at all."
         return any(_entry(self.path, name) for name in TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #0e686c59
-class Lake(_Readable):
-    "Delta tables in one place. Reading makes nothing; the first write makes the folder."
+# %% ../../nbs/lib/20_store.lake.ipynb #92da2de5
+class _Writable(_Readable):
+    "Delta tables in one place, to read and to write. The first write makes the folder."
 
     def overwrite(
         self,
@@ -660,7 +670,7 @@ class Lake(_Readable):
         where: str | None = None,  # SQL predicate: only rows that match are replaced; None replaces all
     ) -> None:
         "Replace a table, or the rows that match, in one commit."
-        self._put("overwrite", name, table, mode="overwrite", predicate=where)
+        _put(self, "overwrite", name, table, mode="overwrite", predicate=where)
 
     def append(
         self,
@@ -669,35 +679,11 @@ class Lake(_Readable):
     ) -> None:
         "Add rows in one commit."
         if table.num_rows:
-            self._put("append", name, table, mode="append")
+            _put(self, "append", name, table, mode="append")
 
-    def _put(self, action: str, name: str, table: pa.Table, **how) -> None:
-        "Write a table: as a part of an ingest, or alone."
-        if name == "audit" or self.known is not None:
-            raise LakeError(
-                f"Table {name}: `audit` and the lake as it was cannot be written. Open the lake as it is now, and write another table."
-            )
-        if self.writing is None:
-            return self._put_alone(action, name, table, how)
-        tables, rows = self.writing.tables, self.writing.rows
-        _write_delta(self.path, name, table, held=tables.get(name), **how)
-        tables[name] = tables.get(name) or _fresh(self.path, name)
-        rows[name] = rows.get(name, 0) + table.num_rows
-
-    def _put_alone(self, action: str, name: str, table: pa.Table, how: dict) -> None:
-        "Write a table and let it count at once, with its record."
-        held, files = _fresh(self.path, name), _fresh(self.path, "files")
-        marks, before = _marks_of(files), _number(held)
-        if marks.get(name, before) != before:
-            raise LakeError(
-                f"Table {name} holds what an ingest has not finished. Wait until it ends; if it was cut off, run it again."
-            )
-        record = _audit_rows(action, {name: (before, before + 1)}, {name: table.num_rows})
-        how = how | {"commit_properties": _properties({"action": action, "audit": record})}
-        _write_delta(self.path, name, table, held=held, **how)
-        if name in marks:
-            _publish(self.path, files, {name: before + 1}, [])
-        _append_audit(self.path, record)
+# %% ../../nbs/lib/20_store.lake.ipynb #c6cee149
+class Lake(_Writable):
+    "Delta tables in one place. Reading makes nothing; the first write makes the folder."
 
     def begin(
         self,
@@ -741,7 +727,37 @@ class Lake(_Readable):
         "Raise LakeError if the lake must not or cannot be written."
         _check_writable(self.path)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #7028c31a
+# %% ../../nbs/lib/20_store.lake.ipynb #bf875224
+def _put(lake: "Lake", action: str, name: str, table: pa.Table, **how) -> None:
+    "Write a table: as a part of an ingest, or alone."
+    if name == "audit" or lake.known is not None:
+        raise LakeError(
+            f"Table {name}: `audit` and the lake as it was cannot be written. Open the lake as it is now, and write another table."
+        )
+    if lake.writing is None:
+        return _put_alone(lake.path, action, name, table, how)
+    tables, rows = lake.writing.tables, lake.writing.rows
+    _write_delta(lake.path, name, table, held=tables.get(name), **how)
+    tables[name] = tables.get(name) or _fresh(lake.path, name)
+    rows[name] = rows.get(name, 0) + table.num_rows
+
+
+def _put_alone(path: str, action: str, name: str, table: pa.Table, how: dict) -> None:
+    "Write a table and let it count at once, with its record."
+    held, files = _fresh(path, name), _fresh(path, "files")
+    marks, before = _marks_of(files), _number(held)
+    if marks.get(name, before) != before:
+        raise LakeError(
+            f"Table {name} holds what an ingest has not finished. Wait until it ends; if it was cut off, run it again."
+        )
+    record = _audit_rows(action, {name: (before, before + 1)}, {name: table.num_rows})
+    how = how | {"commit_properties": _properties({"action": action, "audit": record})}
+    _write_delta(path, name, table, held=held, **how)
+    if name in marks:
+        _publish(path, files, {name: before + 1}, [])
+    _append_audit(path, record)
+
+# %% ../../nbs/lib/20_store.lake.ipynb #e31ac78e
 def _publish(path: str, held, versions: dict[str, int], record: list[dict], files: pa.Table | None = None, **how):
     "Let versions count from now on, with the rows of `files` that belong to them and the record of it, in one commit."
     properties = _properties({"action": record[0]["action"] if record else "publish", "audit": record}, versions)
@@ -749,7 +765,7 @@ def _publish(path: str, held, versions: dict[str, int], record: list[dict], file
     _write_delta(path, "files", files, held=held, commit_properties=properties, **({"mode": "append"} | how))
     return held or _fresh(path, "files")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #a5372956
+# %% ../../nbs/lib/20_store.lake.ipynb #0b693e07
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
@@ -766,7 +782,7 @@ def open_lake(
         )
     return Lake(address, parse_moment(as_of), version if version is not None else parse_moment(known_at))
 
-# %% ../../nbs/lib/20_store.lake.ipynb #b7656e1b
+# %% ../../nbs/lib/20_store.lake.ipynb #b6641cf7
 BEAT, SILENT = 15.0, 60.0  # seconds between two signs of life, and after which without one a writer is dead
 _HEARD: dict[str, tuple[int, float]] = {}  # lease -> its last commit, and when this process first saw it
 
@@ -809,7 +825,7 @@ class Lease:
         with suppress(Exception):
             _sign(self.table, {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #332f47b6
+# %% ../../nbs/lib/20_store.lake.ipynb #76413ac8
 def _sign(table, holder: dict) -> None:
     "Commit who holds a lease; fails if anybody has committed since it was read."
     from deltalake import CommitProperties
@@ -829,23 +845,24 @@ def take_lease(
 ) -> Lease | dict:  # the lease; or who has it, as name_writer tells it
     "Take the right to write a lake, if nobody alive has it."
     from deltalake import DeltaTable
-    from deltalake.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     address = f"{path.rstrip('/')}/_lease"
     if (table := _fresh(path, "_lease")) is None:
-        with _told(path, "written"):
+        with suppress(DeltaError):  # another was faster
             DeltaTable.create(address, _NOTHING, mode="ignore", storage_options=_storage(path))
-        table = _fresh(path, "_lease")
+        if (table := _fresh(path, "_lease")) is None:
+            return {}
     version, said = table.version(), table.history(1)[0]
     holder = json.loads(said.get("grocery") or "{}")
     if holder and not _is_silent(address, version, holder, said["timestamp"] / 1000):
         return holder
     me = name_writer()
-    try:
-        with _told(path, "written", "Run the same again."):
+    with _told(path, "written", "Run the same again."):
+        try:
             _sign(table, me | {"died_at": holder.get("died_at") or holder.get("began")})
-    except CommitFailedError:
-        return {}
+        except CommitFailedError:
+            return {}
     lease = Lease(path, table, me, holder.get("died_at") or holder.get("began"))
     lease._thread = threading.Thread(target=lease._live, daemon=True)
     lease._thread.start()

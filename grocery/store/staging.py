@@ -468,7 +468,7 @@ def open_readers(
     finally:
         readers.close()
 
-# %% ../../nbs/lib/22_store.staging.ipynb #feec4b3b
+# %% ../../nbs/lib/22_store.staging.ipynb #bdf169a3
 STALE = 600  # seconds
 WAIT = 3600.0  # seconds that a writer waits for its turn
 
@@ -497,7 +497,7 @@ def lock_lake(
     lake: str,  # path or address of a lake
     wait: float = 0.0,  # seconds to wait for a turn
     say: Callable[[str], None] | None = None,  # told whom we wait for, at first and every minute
-) -> Iterator[Lock | Lease]:
+) -> Iterator[Lock | Lease]:  # what is held, until the block ends
     "Hold the right to write a lake; raise LakeError that names the holder if another has it for longer."
     made = [] if "://" in lake else [p for p in (Path(lake), *Path(lake).parents) if not p.exists()]
     lock = _await(lake, wait, say)
