@@ -364,7 +364,7 @@ def _write_plain(path: str, country: _Country, number: int, prices: np.ndarray, 
     day = pa.array([country.day(number)] * len(stores), pa.date32())
     pq.write_table(pa.table({**columns, "price_ils": money, "day": day}), path)
 
-# %% ../nbs/lib/91_bench.ipynb #0bc17383
+# %% ../nbs/lib/91_bench.ipynb #54227c5e
 _DAILY = (
     "(SELECT day, sum(sum(price)) OVER (ORDER BY day) / sum(sum(n)) OVER (ORDER BY day) AS mean FROM ({}) GROUP BY day)"
 )
@@ -386,7 +386,8 @@ _QUESTIONS = {  # name -> of the lake, of plain daily Parquet
     "country": (
         "SELECT day, round(CAST(mean AS DOUBLE), 6) AS mean FROM "
         + _DAILY.format(
-            "SELECT CAST(valid_from AS DATE) AS day, price_ils AS price, 1 AS n FROM prices UNION ALL SELECT CAST(valid_to AS DATE), -price_ils, -1 FROM prices WHERE valid_to IS NOT NULL"
+            "SELECT CAST(moment AS DATE) AS day, price, n FROM (SELECT valid_from AS moment, sum(price_ils) AS price, count(*) AS n FROM prices GROUP BY ALL "
+            "UNION ALL SELECT valid_to, -sum(price_ils), -count(*) FROM prices WHERE valid_to IS NOT NULL GROUP BY ALL)"
         )
         + " ORDER BY day",
         "SELECT day, round(CAST(sum(price_ils) / count(*) AS DOUBLE), 6) AS mean FROM daily WHERE day <= '{day}' GROUP BY day ORDER BY day",

@@ -143,18 +143,22 @@ def test_three_writers_at_one_address_one_killed(shelf, tmp_path):
     assert everything(shelf) == everything(tmp_path / "whole")
 
 
+def rows(lake: str) -> list[dict]:
+    return open_lake(lake).sql("SELECT * FROM prices ORDER BY ALL").to_pylist()
+
+
 @pytest.mark.slow
 def test_upkeep_at_an_address(shelf, tmp_path):
     paths = write_market(tmp_path / "feeds", days=2, stores=1)
     for path in sorted(paths, key=lambda p: p.name[-13:]):
         ingest(path, open_lake(shelf), workers=1)
-    before, last = everything(shelf), open_lake(shelf).versions()["files"]
+    before, last = rows(shelf), open_lake(shelf).versions()["files"]
     report = compact_lake(open_lake(shelf))
-    assert everything(shelf) == before and report["files"][1] < report["files"][0] < report["files_kept"][1]
+    assert rows(shelf) == before and report["files"][1] < report["files"][0] < report["files_kept"][1]
     assert vacuum_lake(open_lake(shelf), keep_days=1)["removed_files"] == 0
-    assert open_lake(shelf, version=last).read("prices").num_rows == len(before["prices"])
+    assert open_lake(shelf, version=last).read("prices").num_rows == len(before)
     done = vacuum_lake(open_lake(shelf), keep_days=0)
-    assert done["removed_files"] > 5 and done["bytes_kept"][1] < done["bytes_kept"][0] and everything(shelf) == before
+    assert done["removed_files"] > 5 and done["bytes_kept"][1] < done["bytes_kept"][0] and rows(shelf) == before
     with pytest.raises(LakeError, match="vacuum"):
         open_lake(shelf, version=2).read("prices")
     with pytest.raises(LakeError, match="vacuum"):

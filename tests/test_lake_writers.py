@@ -133,7 +133,12 @@ def test_a_recycled_number_is_not_taken_for_the_writer():
     me = name_writer()
     assert is_gone(me) is False and is_gone(me | {"started": "another boot 123"}) is True
     assert is_gone(me | {"host": "elsewhere"}) is None
-    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone = subprocess.Popen([sys.executable, "-c", "print(1)"], stdout=subprocess.PIPE)
+    gone.stdout.read()
+    until = time.monotonic() + 20
+    while not is_gone(me | {"pid": gone.pid}) and time.monotonic() < until:  # dead, though nobody has asked for it yet
+        time.sleep(0.01)
+    assert is_gone(me | {"pid": gone.pid}) is True
     gone.wait()
     assert is_gone(me | {"pid": gone.pid}) is True
 

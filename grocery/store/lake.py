@@ -194,7 +194,7 @@ def _check_writable(path: str) -> None:
                 f"The lake at {path} cannot be written: {folder} is read-only or no folder. Make it writable or name another with --lake."
             )
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f69d9348
+# %% ../../nbs/lib/20_store.lake.ipynb #8b97146a
 @cache
 def _run_id() -> str:
     return read_variable("GROCERY_RUN_ID") or uuid.uuid4().hex[:12]
@@ -213,7 +213,8 @@ def _started(pid: int) -> str:
     "Say when a process of this machine started, in words that no other process has; empty if nobody can tell."
     with suppress(OSError, IndexError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+        about = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if about[0] in "ZX" else f"{boot} {about[19]}"  # dead, and only not yet buried by its parent
     return ""
 
 # %% ../../nbs/lib/20_store.lake.ipynb #5b5c1135
