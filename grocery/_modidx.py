@@ -1623,6 +1623,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'grocery.store.lake._Writable.overwrite': ( 'lib/store.lake.html#_writable.overwrite',
                                                                                 'grocery/store/lake.py'),
                                     'grocery.store.lake._Writing': ('lib/store.lake.html#_writing', 'grocery/store/lake.py'),
+                                    'grocery.store.lake._address': ('lib/store.lake.html#_address', 'grocery/store/lake.py'),
                                     'grocery.store.lake._answer': ('lib/store.lake.html#_answer', 'grocery/store/lake.py'),
                                     'grocery.store.lake._append_audit': ('lib/store.lake.html#_append_audit', 'grocery/store/lake.py'),
                                     'grocery.store.lake._ask': ('lib/store.lake.html#_ask', 'grocery/store/lake.py'),

@@ -223,6 +223,17 @@ def test_no_such_bucket(shelf, tmp_path):
     assert done.returncode == 2 and "no such bucket" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("address", ["ftp://host/lake", "s3://", "s3:///", "http://host/lake", "memory://x"])
+def test_an_address_of_no_known_kind(address):
+    with pytest.raises(LakeError, match="allowed is a folder, or s3://BUCKET/PREFIX"):
+        open_lake(address)
+
+
+def test_an_endpoint_that_is_no_address(shelf, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
+    assert problem(shelf).count("AWS_ENDPOINT_URL: received 'not a url', allowed") == 2
+
+
 def test_plain_http_must_be_allowed(shelf, monkeypatch):
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     assert "AWS_ALLOW_HTTP" in problem(shelf)

@@ -129,7 +129,7 @@ def _connect(tables: dict[str, object], at: datetime | None, folder: str = ""):
         connection.execute(_PRICES_NOW)
     return connection
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c9d3c118
+# %% ../../nbs/lib/20_store.lake.ipynb #a383544d
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ALLOW_HTTP AWS_SKIP_SIGNATURE AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "az": "AZURE_STORAGE_ACCOUNT_NAME AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_ENDPOINT",
@@ -140,16 +140,19 @@ _PATIENCE = {"max_retries": "5", "retry_timeout": "30s", "connect_timeout": "5s"
 
 def _storage(path: str) -> dict[str, str] | None:
     "Read how to reach an address from the environment; None for a folder."
-    scheme = urlsplit(path).scheme if "://" in path else ""
-    if not scheme:
+    if "://" not in path:
         return None
-    names = _VARIABLES.get("s3" if scheme in ("s3", "s3a") else scheme, "").split()
+    scheme = urlsplit(path).scheme
+    names = _VARIABLES.get("s3" if scheme == "s3a" else scheme, "").split()
     found = {name: value for name in names if (value := read_variable(name))}
+    for name in (n for n in found if "ENDPOINT" in n):
+        if not re.fullmatch(r"https?://[^\s/]+\S*", found[name]):
+            raise LakeError(f"{name}: received {found[name]!r}, allowed: an address such as https://s3.example.org.")
     region = found.get("AWS_REGION") or found.get("AWS_DEFAULT_REGION") or "us-east-1"
     return _PATIENCE | found | ({"AWS_REGION": region} if scheme.startswith("s3") else {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e42affcb
-_KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+# %% ../../nbs/lib/20_store.lake.ipynb #c91e07e3
+_KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the variables of another store"
 _WHY = {  # what a server's words mean, and what to do
     "NoSuchBucket|The specified bucket does not exist": "there is no such bucket. Make it first, or name another",
     "169.254.169.254|CredentialsNotLoaded": f"the server asks for a key and none is set. {_KEYS}",
@@ -241,12 +244,14 @@ def is_gone(
         pass
     return False
 
-# %% ../../nbs/lib/20_store.lake.ipynb #cae581ca
-def _writer():
+# %% ../../nbs/lib/20_store.lake.ipynb #dfb658e2
+def _writer(row_group: int | None = None):
     "Say how Parquet is written: packed by zstd, and with room for all the words of a large chain in one dictionary."
     from deltalake import WriterProperties
 
-    return WriterProperties(compression="ZSTD", compression_level=3, dictionary_page_size_limit=4 << 20)
+    return WriterProperties(
+        compression="ZSTD", compression_level=3, dictionary_page_size_limit=4 << 20, max_row_group_size=row_group
+    )
 
 
 def _properties(act: dict, marks: dict[str, int] | None = None):
@@ -264,7 +269,7 @@ def _hooks():
 
     return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)  # the past goes by command only
 
-# %% ../../nbs/lib/20_store.lake.ipynb #0af717af
+# %% ../../nbs/lib/20_store.lake.ipynb #266092fe
 def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> None:
     "Write a table that keeps its contract, in one commit on top of `held`, which moves on; None makes the table."
     from deltalake import write_deltalake
@@ -272,7 +277,7 @@ def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> Non
 
     _check_writable(path)
     table = check_table(name, table)
-    how = {"commit_properties": _properties({})} | how
+    how = {"commit_properties": _properties({}), "writer_properties": _writer()} | how
     if held is None:
         where = {"table_or_uri": f"{path.rstrip('/')}/{name}", "storage_options": _storage(path)}
         how = {k: v for k, v in how.items() if k != "predicate"} | {"mode": "error", "configuration": _CONFIGURATION}
@@ -284,7 +289,6 @@ def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> Non
         write_deltalake(
             data=table,
             partition_by=PARTITIONS.get(name),
-            writer_properties=_writer(),
             post_commithook_properties=_hooks(),
             **where,
             **how,
@@ -417,7 +421,7 @@ def _fresh(path: str, name: str, version: int | None = None):
 _OPEN: OrderedDict[tuple, list] = OrderedDict()  # (path, name, version) -> [stamp of its commit, table, data set]
 _LAST: dict[tuple, int] = {}  # (path, name) -> the last version that was seen
 
-# %% ../../nbs/lib/20_store.lake.ipynb #56f75a9f
+# %% ../../nbs/lib/20_store.lake.ipynb #c76feea0
 def _stamp(path: str, name: str, version: int) -> tuple | None:
     "What tells one commit's file from another; None if it is not there."
     try:
@@ -436,14 +440,16 @@ def _entry(path: str, name: str, version: int | None = None) -> list | None:
             wanted += 1
     known = _OPEN.get((path, name, wanted))
     if known and known[0] == _stamp(path, name, wanted):
-        _OPEN.move_to_end((path, name, wanted))
+        with suppress(KeyError):  # another thread has let go of it just now
+            _OPEN.move_to_end((path, name, wanted))
     else:
         if (table := _fresh(path, name, version)) is None:
             return None
         wanted = table.version()
         known = _OPEN[path, name, wanted] = [_stamp(path, name, wanted), table, None]
         while len(_OPEN) > 64:
-            _OPEN.popitem(last=False)
+            with suppress(KeyError):
+                _OPEN.popitem(last=False)
     if version is None:
         _LAST[path, name] = wanted
     return known
@@ -766,7 +772,16 @@ def _publish(path: str, held, versions: dict[str, int], record: list[dict], file
     _write_delta(path, "files", files, held=held, commit_properties=properties, **({"mode": "append"} | how))
     return held or _fresh(path, "files")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #0b693e07
+# %% ../../nbs/lib/20_store.lake.ipynb #f53f845c
+def _address(text: str) -> str:
+    "Mend an address that was taken for a path; raise LakeError for a place of no known kind."
+    text = re.sub(r"^(s3a?|az|gs):/(?=[^/])", r"\1://", text).removeprefix("file://")
+    scheme, sign, rest = text.partition("://")
+    if sign and (scheme not in ("s3", "s3a", "az", "gs") or not rest.strip("/")):
+        raise LakeError(f"Lake {text!r}: allowed is a folder, or s3://BUCKET/PREFIX, az://… or gs://….")
+    return text
+
+# %% ../../nbs/lib/20_store.lake.ipynb #c8d7924d
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
@@ -776,14 +791,14 @@ def open_lake(
     "Open a lake without making anything; raise LakeError for a path that Delta cannot hold."
     if version is not None and known_at:
         raise LakeError(f"Received version {version} and known_at {known_at}. Allowed: one of the two.")
-    address = re.sub(r"^(s3a?|az|gs):/(?=[^/])", r"\1://", str(path or read_settings().lake))
+    address = _address(str(path or read_settings().lake))
     if "://" not in address and (odd := set("[]%\\\0") & set(address) - {os.sep}):
         raise LakeError(
             f"The lake's path {address!r} holds {' '.join(sorted(odd))!r}. Allowed: a path without [ ] % and \\."
         )
     return Lake(address, parse_moment(as_of), version if version is not None else parse_moment(known_at))
 
-# %% ../../nbs/lib/20_store.lake.ipynb #b6641cf7
+# %% ../../nbs/lib/20_store.lake.ipynb #10e113c3
 BEAT, SILENT = 15.0, 60.0  # seconds between two signs of life, and after which without one a writer is dead
 _HEARD: dict[str, tuple[int, float]] = {}  # lease -> its last commit, and when this process first saw it
 
@@ -826,7 +841,7 @@ class Lease:
         with suppress(Exception):
             _sign(self.table, {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #76413ac8
+# %% ../../nbs/lib/20_store.lake.ipynb #7a8d7a2e
 def _sign(table, holder: dict) -> None:
     "Commit who holds a lease; fails if anybody has committed since it was read."
     from deltalake import CommitProperties

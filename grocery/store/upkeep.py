@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TILE', 'SLICE', 'LARGE', 'MODERATE', 'MANY', 'measure_lake', 'order_tiles', 'compact_lake', 'vacuum_lake']
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #b3038ce0
+# %% ../../nbs/lib/28_store.upkeep.ipynb #1af0e0ca
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ from grocery.store.lake import (
     _number,
     _place,
     _properties,
+    _put,
     _told,
     _writer,
     find_unaudited,
@@ -37,7 +38,7 @@ from grocery.store.lake import (
 from .staging import WAIT, lock_lake
 from ..tables import TABLES
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #6aac6777
+# %% ../../nbs/lib/28_store.upkeep.ipynb #0691d156
 def measure_lake(
     lake: Lake,  # any lake
 ) -> pd.DataFrame:  # one row per table: table, version, files, bytes (those that count now), files_kept, bytes_kept (all that lie there)
@@ -63,8 +64,8 @@ def _data_files(table) -> dict[str, fs.FileInfo]:
     found = place.get_file_info(fs.FileSelector("", recursive=True)) if place else []
     return {f.path: f for f in found if f.is_file and f.path.endswith(".parquet") and "_delta_log" not in f.path}
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #80e4d253
-TILE = 1 << 16  # rows of a row group
+# %% ../../nbs/lib/28_store.upkeep.ipynb #eabd6c8e
+TILE = 1 << 17  # rows of a row group
 
 
 def _ranges(codes: np.ndarray, parts: int) -> np.ndarray:
@@ -79,14 +80,15 @@ def _ranges(codes: np.ndarray, parts: int) -> np.ndarray:
 def order_tiles(
     items: np.ndarray,  # numbers of items, row by row
     stores: np.ndarray,  # numbers of stores
-    moments: np.ndarray,  # anything that orders the rows of one item in one store
+    moments: np.ndarray,  # when a row began: what changed together is packed together
+    prices: np.ndarray,  # neighbours that are equal cost next to nothing
     rows: int = TILE,  # of a tile
-) -> np.ndarray:  # positions of the rows, tile by tile
+) -> np.ndarray:  # positions of the rows, tile by tile, and store by store in a tile
     "Order rows so that those of neighbouring items in neighbouring stores lie together."
     side = max(1, round((len(items) / rows) ** 0.5))
-    return sort_rows(_ranges(items, side), _ranges(stores, side), stores, items, moments)
+    return sort_rows(_ranges(items, side), _ranges(stores, side), stores, moments, prices, items)
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #9520a399
+# %% ../../nbs/lib/28_store.upkeep.ipynb #440caaf4
 SLICE = 4_000_000  # rows that are ordered at once
 
 
@@ -131,7 +133,7 @@ def _cut(counts: list[tuple]) -> Iterator[tuple]:
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #2fc7598a
+# %% ../../nbs/lib/28_store.upkeep.ipynb #24513964
 def _compact_prices(writer: Lake) -> None:
     "Write prices in tiles, where they lie in more files than they need, or lasting ones among the ended."
     held = writer.writing.tables["prices"]
@@ -144,7 +146,7 @@ def _compact_prices(writer: Lake) -> None:
                 held.delete(
                     f"chain_id = {_quoted(chain)} AND {sql}", **how
                 )  # what else stood in these files stays there
-                writer.append("prices", _tiled(table))
+                _put(writer, "compact", "prices", _tiled(table), mode="append", writer_properties=_writer(TILE))
 
 
 def _is_mixed(held, chain: str) -> bool:
@@ -162,7 +164,11 @@ def _data(held):
 def _tiled(prices: pa.Table) -> pa.Table:
     "Put prices in the order of tiles."
     codes = [_numbers(prices[c]) for c in ("item_code", "store_id")]
-    return prices.take(order_tiles(*codes, prices["valid_from"].cast(pa.int64()).to_numpy()))
+    told = (
+        prices["valid_from"].cast(pa.int64()),
+        pc.multiply(prices["price_ils"].cast(pa.float64()), 1e4).cast(pa.int64(), safe=False),
+    )
+    return prices.take(order_tiles(*codes, *(column.to_numpy() for column in told)))
 
 
 def _numbers(codes: pa.ChunkedArray) -> np.ndarray:
@@ -187,7 +193,7 @@ def _join_files(held, name: str) -> None:
     held.optimize.compact(target_size=size, writer_properties=_writer(), **how)
     held.update_incremental()
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #a7383351
+# %% ../../nbs/lib/28_store.upkeep.ipynb #b32684ba
 def compact_lake(
     lake: Lake,  # any lake
     wait: float = WAIT,  # seconds to wait while another writes it
@@ -214,7 +220,7 @@ def compact_lake(
         _check_points(lake)
         return _report(lake, "compact", before)
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #6b454407
+# %% ../../nbs/lib/28_store.upkeep.ipynb #3fd77d8a
 def _check_there(lake: Lake) -> None:
     lake.check_writable()
     if lake.known is not None or not lake.exists():
