@@ -1,5 +1,7 @@
 """Questions to a lake: quick, and with no way out of it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from grocery.errors import LakeError
@@ -63,6 +65,28 @@ def test_a_lake_made_anew_in_the_same_place_is_seen_as_it_is(feed, tmp_path):
         assert lake.sql("SELECT CAST(price_ils AS DOUBLE) AS p FROM prices").to_pylist() == [{"p": float(price)}]
         shutil.rmtree(tmp_path / "lake")
     assert lake.sql("SELECT count(*) AS n FROM prices").to_pylist() == [{"n": 0}]
+
+
+def test_each_question_has_its_own_moment(tmp_path):
+    "Connections are used again, also by several threads at once: none may keep the moment of the question before."
+    lake, days = tmp_path / "lake", range(1, 6)
+    for day in days:
+        path = tmp_path / f"PriceFull7290000000001-001-2026030{day}0600.xml"
+        path.write_text(FEED.format(ITEM.format(7, day)))
+        ingest(path, open_lake(lake), workers=1)
+    query = "SELECT CAST(price_ils AS INT) AS p FROM prices WHERE valid_to IS NULL"
+
+    def ask(day):
+        if day % 7 == 0:
+            with pytest.raises(LakeError):
+                open_lake(lake, as_of="2026-03-02").sql("SELECT no_such_column FROM prices")
+        if day == 0:
+            return open_lake(lake).sql(query)["p"].to_pylist() == [5]
+        return open_lake(lake, as_of=f"2026-03-0{day}").sql(query)["p"].to_pylist() == [day]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, [0, 1, 2, 3, 4, 5] * 30))
+    assert open_lake(lake, as_of="2026-02-28").sql(query).num_rows == 0
 
 
 @pytest.mark.parametrize("name", ["a[b]", "a%20b", "a\\b", "a\0b"])

@@ -73,10 +73,10 @@ def parse_moment(
         text = datetime.combine(text + timedelta(days=1), time(), ISRAEL).astimezone(UTC) - timedelta(microseconds=1)
     return (text if text.tzinfo else text.replace(tzinfo=ISRAEL)).astimezone(UTC)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #284cbf04
+# %% ../../nbs/lib/20_store.lake.ipynb #6cf7aa18
 _PRICES = """
-CREATE TEMP VIEW prices AS SELECT * REPLACE (CASE WHEN valid_to <= {at} THEN valid_to END AS valid_to)
-FROM prices_all WHERE valid_from <= {at}"""
+CREATE TEMP VIEW prices AS SELECT * REPLACE (CASE WHEN valid_to <= {moment} THEN valid_to END AS valid_to)
+FROM prices_all WHERE valid_from <= {moment}"""
 
 _PRICES_NOW = """
 CREATE TEMP VIEW prices_now AS
@@ -84,10 +84,10 @@ SELECT p.*, i.item_name, i.gtin, i.manufacturer, i.quantity, i.unit, i.is_weight
        CASE WHEN i.quantity > 0 THEN CAST(p.price_ils AS DOUBLE) / i.quantity * CASE WHEN i.unit = 'piece' THEN 1 ELSE 100 END END AS unit_price_ils
 FROM prices p LEFT JOIN items i USING (chain_id, item_code) WHERE p.valid_to IS NULL"""
 
-# %% ../../nbs/lib/20_store.lake.ipynb #d1711093
+# %% ../../nbs/lib/20_store.lake.ipynb #10d67920
 _DESCRIBED = """
-CREATE TEMP VIEW {name} AS SELECT * REPLACE (least(last_seen_at, {at}) AS last_seen_at)
-FROM {name}_all WHERE first_seen_at IS NULL OR first_seen_at <= {at}"""
+CREATE TEMP VIEW {name} AS SELECT * REPLACE (least(last_seen_at, {moment}) AS last_seen_at)
+FROM {name}_all WHERE first_seen_at IS NULL OR first_seen_at <= {moment}"""
 
 _LINES = """
 CREATE TEMP VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN promotions USING (chain_id, store_id, promotion_id)"""
@@ -95,7 +95,7 @@ CREATE TEMP VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN 
 _VIEWS = {n: _DESCRIBED for n in ("stores", "items", "promotions")} | {"prices": _PRICES, "promotion_items": _LINES}
 _NEEDS = {"prices_now": {"prices", "items"}, "promotion_items": {"promotion_items", "promotions"}}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #6433cf4a
+# %% ../../nbs/lib/20_store.lake.ipynb #fadac21e
 @lru_cache(8)
 def _engine(_process: int, folder: str = ""):
     "Start DuckDB, once in a process and folder: that takes longer than most questions. Nothing but the folder's files and what is handed to it can be reached."
@@ -112,11 +112,10 @@ def _in_quotes(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _connect(tables: dict[str, object], at: datetime | None, folder: str = ""):
-    "Give a question a connection of its own, over tables that are SQL, Arrow tables or data sets, with the views of those that are there."
+def _connect(tables: dict[str, object], valid_then: bool, folder: str):
+    "Open a connection over tables that are SQL, Arrow tables or data sets, with the views of those that are there."
     connection = _engine(os.getpid(), folder).cursor()
-    views = _VIEWS if at else {"prices": _PRICES}
-    moment = f"TIMESTAMPTZ '{at.isoformat()}'" if at else "TIMESTAMPTZ 'infinity'"
+    views = _VIEWS if valid_then else {}
     for name, table in tables.items():
         called = f"{name}_all" if name in views else name
         if isinstance(table, str):
@@ -124,12 +123,39 @@ def _connect(tables: dict[str, object], at: datetime | None, folder: str = ""):
         else:
             connection.register(called, table)
     for name in (n for n in views if n in tables):
-        connection.execute(views[name].format(name=name, at=moment))
+        connection.execute(views[name].format(name=name, moment="getvariable('moment')"))
     if _NEEDS["prices_now"] <= tables.keys():
         connection.execute(_PRICES_NOW)
     return connection
 
-# %% ../../nbs/lib/20_store.lake.ipynb #a383544d
+# %% ../../nbs/lib/20_store.lake.ipynb #91cbd5ab
+_WAITING: OrderedDict[tuple, list] = OrderedDict()  # what they are over -> connections that wait for a question
+
+
+@contextmanager
+def _connected(tables: dict[str, object], at: datetime | None, folder: str) -> Iterator[object]:
+    "Lend a connection to one question; one that failed is not lent again."
+    lasting = all(isinstance(table, str) for table in tables.values())
+    key = (os.getpid(), folder, at is None, *sorted(tables.items())) if lasting else None
+    try:
+        connection = _WAITING[key].pop()
+    except (KeyError, IndexError):
+        connection = _connect(tables, at is not None, folder)
+    try:
+        if at:
+            connection.execute(f"SET VARIABLE moment = TIMESTAMPTZ '{at.isoformat()}'")
+        yield connection
+        if lasting:
+            _WAITING.setdefault(key, []).append(connection)
+            connection = None
+    finally:
+        if connection:
+            connection.close()
+    while len(_WAITING) > 16:
+        with suppress(KeyError):
+            _WAITING.popitem(last=False)
+
+# %% ../../nbs/lib/20_store.lake.ipynb #9c4234f3
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ALLOW_HTTP AWS_SKIP_SIGNATURE AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "az": "AZURE_STORAGE_ACCOUNT_NAME AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_ENDPOINT",
@@ -151,7 +177,7 @@ def _storage(path: str) -> dict[str, str] | None:
     region = found.get("AWS_REGION") or found.get("AWS_DEFAULT_REGION") or "us-east-1"
     return _PATIENCE | found | ({"AWS_REGION": region} if scheme.startswith("s3") else {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c91e07e3
+# %% ../../nbs/lib/20_store.lake.ipynb #45e6f783
 _KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the variables of another store"
 _WHY = {  # what a server's words mean, and what to do
     "NoSuchBucket|The specified bucket does not exist": "there is no such bucket. Make it first, or name another",
@@ -169,7 +195,7 @@ def _reason(error: Exception) -> str:
     known = next((why for words, why in _WHY.items() if re.search(words, text)), None)
     return known or re.sub(r"\x1b\[\d+m", "", text).strip().split("\n")[0]
 
-# %% ../../nbs/lib/20_store.lake.ipynb #6f5ac08b
+# %% ../../nbs/lib/20_store.lake.ipynb #ac00379b
 @contextmanager
 def _told(path: str, what: str = "read", do: str = "Name another with --lake.") -> Iterator[None]:
     "Turn whatever goes wrong at a place into one LakeError."
@@ -182,7 +208,7 @@ def _told(path: str, what: str = "read", do: str = "Name another with --lake.") 
     except (OSError, DeltaError) as error:
         raise LakeError(f"The lake at {path} cannot be {what}: {_reason(error)}. {do}") from None
 
-# %% ../../nbs/lib/20_store.lake.ipynb #4c521a53
+# %% ../../nbs/lib/20_store.lake.ipynb #bd31220d
 def _check_writable(path: str) -> None:
     "Raise LakeError if a lake is a local folder that must not or cannot be written."
     if "://" in path:
@@ -197,7 +223,7 @@ def _check_writable(path: str) -> None:
                 f"The lake at {path} cannot be written: {folder} is read-only or no folder. Make it writable or name another with --lake."
             )
 
-# %% ../../nbs/lib/20_store.lake.ipynb #8b97146a
+# %% ../../nbs/lib/20_store.lake.ipynb #14870186
 @cache
 def _run_id() -> str:
     return read_variable("GROCERY_RUN_ID") or uuid.uuid4().hex[:12]
@@ -220,7 +246,7 @@ def _started(pid: int) -> str:
         return "" if about[0] in "ZX" else f"{boot} {about[19]}"  # dead, and only not yet buried by its parent
     return ""
 
-# %% ../../nbs/lib/20_store.lake.ipynb #5b5c1135
+# %% ../../nbs/lib/20_store.lake.ipynb #5666c7f5
 def name_writer() -> dict:  # pid, host, started, who, since, began: as a lock keeps it
     "Say who this process is."
     me = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid()), "who": _who()}
@@ -244,7 +270,7 @@ def is_gone(
         pass
     return False
 
-# %% ../../nbs/lib/20_store.lake.ipynb #dfb658e2
+# %% ../../nbs/lib/20_store.lake.ipynb #03864241
 def _writer(row_group: int | None = None):
     "Say how Parquet is written: packed by zstd, and with room for all the words of a large chain in one dictionary."
     from deltalake import WriterProperties
@@ -269,7 +295,7 @@ def _hooks():
 
     return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)  # the past goes by command only
 
-# %% ../../nbs/lib/20_store.lake.ipynb #266092fe
+# %% ../../nbs/lib/20_store.lake.ipynb #8e95b109
 def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> None:
     "Write a table that keeps its contract, in one commit on top of `held`, which moves on; None makes the table."
     from deltalake import write_deltalake
@@ -306,7 +332,7 @@ def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> Non
 _OVERTAKEN = "The lake at {} was changed by another writer at the same moment. Run the same again: nothing is lost, nothing is done twice."
 _CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days", "delta.checkpointInterval": "25"}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #83b6fb58
+# %% ../../nbs/lib/20_store.lake.ipynb #ef742f99
 def _answer(query: str, open_table: Callable[[str], object], at: datetime | None, folder: str = "") -> pa.Table:
     "Ask DuckDB; an error becomes one line."
     import duckdb
@@ -328,7 +354,7 @@ def _answer(query: str, open_table: Callable[[str], object], at: datetime | None
 
 
 def _ask(query: str, tables: dict[str, object], at: datetime | None, folder: str) -> pa.Table:
-    with closing(_connect(tables, at, folder)) as connection:
+    with _connected(tables, at, folder) as connection:
         return connection.sql(query).to_arrow_table()
 
 
@@ -344,7 +370,7 @@ def _named(query: str) -> set[str]:
     needed = set().union(*(_NEEDS.get(n, {n}) for n in found))
     return needed if needed and needed <= set(TABLES) else set(TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #01697fab
+# %% ../../nbs/lib/20_store.lake.ipynb #3b9c4501
 def _is_folder(path: str) -> bool:
     "Tell whether DuckDB's own reader can be used: the lake is a folder, and its name no pattern."
     return "://" not in path and not any(sign in os.path.abspath(path) for sign in "*?")
@@ -355,12 +381,18 @@ def _select(table, name: str) -> str:  # a deltalake.DeltaTable, which one -> SQ
     schema, parts = TABLES[name].schema, table.metadata().partition_columns
     files = [_in_quotes(unquote(uri.removeprefix("file://"))) for uri in table.file_uris()]
     if not files:
-        return f"SELECT {', '.join(f'{kind} AS {column}' for column, kind in _nothings(name).items())} WHERE false"
+        return _select_nothing(name)
     there = {field.name for field in table.schema().fields}
     added = "".join(f", {_nothings(name)[column]} AS {column}" for column in schema.names if column not in there)
     hive = f"{{{', '.join(f'{_in_quotes(part)}: VARCHAR' for part in parts)}}}"
     how = f", hive_partitioning = true, hive_types = {hive}" if parts else ", hive_partitioning = false"
     return f"SELECT *{added} FROM read_parquet([{', '.join(files)}], union_by_name = true{how})"
+
+
+@cache
+def _select_nothing(name: str) -> str:
+    "Write a table without rows as SQL."
+    return f"SELECT {', '.join(f'{kind} AS {column}' for column, kind in _nothings(name).items())} WHERE false"
 
 
 @cache
@@ -394,7 +426,7 @@ def _place(address: str) -> fs.FileSystem | None:
         return fs.SubTreeFileSystem(address.partition("://")[2].rstrip("/"), _s3(tuple(_storage(address).items())))
     return None if "://" in address else fs.SubTreeFileSystem(unquote(address), fs.LocalFileSystem())
 
-# %% ../../nbs/lib/20_store.lake.ipynb #3e8a1a08
+# %% ../../nbs/lib/20_store.lake.ipynb #58c82a72
 def _dataset(
     table, name: str = "", words: set[str] | None = None
 ):  # a deltalake.DeltaTable, which one, columns to read as dictionaries -> a pyarrow dataset
@@ -404,7 +436,7 @@ def _dataset(
     added = [f for f in TABLES[name].schema if f.name not in found.schema.names] if name else []
     return found.replace_schema(pa.schema([*found.schema, *added])) if added else found
 
-# %% ../../nbs/lib/20_store.lake.ipynb #fe208aaa
+# %% ../../nbs/lib/20_store.lake.ipynb #7492ed60
 def _fresh(path: str, name: str, version: int | None = None):
     "Open a Delta table, None if it was never written."
     from deltalake import DeltaTable
@@ -421,7 +453,7 @@ def _fresh(path: str, name: str, version: int | None = None):
 _OPEN: OrderedDict[tuple, list] = OrderedDict()  # (path, name, version) -> [stamp of its commit, table, data set]
 _LAST: dict[tuple, int] = {}  # (path, name) -> the last version that was seen
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c76feea0
+# %% ../../nbs/lib/20_store.lake.ipynb #b930fcf9
 def _stamp(path: str, name: str, version: int) -> tuple | None:
     "What tells one commit's file from another; None if it is not there."
     try:
@@ -454,7 +486,7 @@ def _entry(path: str, name: str, version: int | None = None) -> list | None:
         _LAST[path, name] = wanted
     return known
 
-# %% ../../nbs/lib/20_store.lake.ipynb #6d0dd53f
+# %% ../../nbs/lib/20_store.lake.ipynb #79073f81
 def _delta(path: str, name: str, version: int | None = None):
     "Open a Delta table to read, None if it was never written."
     entry = _entry(path, name, version)
@@ -478,12 +510,7 @@ def _number(table) -> int:
     "The version of an open table, -1 if it was never written."
     return table.version() if table else -1
 
-
-def _versions(path: str) -> dict[str, int]:
-    "Tell the last version of each table that `files` speaks for, -1 for those never written."
-    return {n: _number(_delta(path, n)) for n in FACTS}
-
-# %% ../../nbs/lib/20_store.lake.ipynb #ba9c08bc
+# %% ../../nbs/lib/20_store.lake.ipynb #57af8430
 def _version_at(table, moment: datetime) -> int:
     "Tell the last version of a table that was there at a moment, -1 if none was."
     return next((h["version"] for h in table.history() if h["timestamp"] <= moment.timestamp() * 1000), -1)
@@ -502,7 +529,7 @@ def _known(path: str, known: int | datetime) -> tuple[dict[str, int], datetime]:
     then = _delta(path, "files", known)
     return _marks_of(then) | {"files": known}, datetime.fromtimestamp(then.history(1)[0]["timestamp"] / 1000, UTC)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #8213582e
+# %% ../../nbs/lib/20_store.lake.ipynb #f15f5a35
 def _audit_rows(action: str, changed: dict[str, tuple[int, int]], rows: dict[str, int], detail: str = "") -> list[dict]:
     "Make the record of an action: one row for each table that changed."
     one = {
@@ -529,7 +556,7 @@ def _append_audit(path: str, rows: list[dict]) -> None:
         except LakeError:
             clock.sleep(0.05)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #9207d7ac
+# %% ../../nbs/lib/20_store.lake.ipynb #31abd3de
 def find_unaudited(
     path: str,  # folder or address of a lake
 ) -> list[dict]:  # rows of `audit`
@@ -551,7 +578,7 @@ def _complete_audit(path: str) -> None:
     if rows := find_unaudited(path):
         _append_audit(path, rows)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c4ed1669
+# %% ../../nbs/lib/20_store.lake.ipynb #6e072e43
 def _sweep(path: Path, since: float) -> None:
     "Remove what a writer that died has left in the folders of the tables: files made since then of which no commit speaks."
     for folder in (path / name for name in ("files", *FACTS)):
@@ -573,7 +600,7 @@ def _restore(path: str, table, version: int) -> None:
     with _told(path, "written", "Run the same again."):
         table.delete(**how) if version < 0 else table.restore(version, **how)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #be616cd1
+# %% ../../nbs/lib/20_store.lake.ipynb #30d9b847
 @dataclass
 class _Writing:
     "What one writer has open between begin() and publish(): each table as of its own last commit."
@@ -582,7 +609,7 @@ class _Writing:
     counted: dict[str, int]  # the versions that count now
     rows: dict[str, int] = field(default_factory=dict)  # written since then
 
-# %% ../../nbs/lib/20_store.lake.ipynb #40b0afa5
+# %% ../../nbs/lib/20_store.lake.ipynb #76b15944
 def _entry_at(path: str, name: str, marks: dict[str, int], moment: datetime | None) -> list | None:
     "Open a table at its mark, or at a moment where it has none: [stamp, table, data set]."
     version = marks.get(name)
@@ -590,7 +617,7 @@ def _entry_at(path: str, name: str, marks: dict[str, int], moment: datetime | No
         version = _version_at(table, moment)
     return _entry(path, name, version)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #cfb3e2cd
+# %% ../../nbs/lib/20_store.lake.ipynb #d00b9e0a
 @dataclass(frozen=True)
 class _Place:
     "Delta tables in one place, as one asks for them."
@@ -614,11 +641,11 @@ class _Place:
     def _data(self, name: str, snapshot=None) -> object:
         "Open a table as SQL over its files, or as an Arrow data set; empty if it was never written."
         if (entry := self._open(name, snapshot)) is None:
-            return TABLES[name].schema.empty_table()
+            return _select_nothing(name)
         entry[2] = entry[2] or (_select(entry[1], name) if _is_folder(self.path) else _dataset(entry[1], name))
         return entry[2]
 
-# %% ../../nbs/lib/20_store.lake.ipynb #96943bc8
+# %% ../../nbs/lib/20_store.lake.ipynb #f7722a42
 class _Readable(_Place):
     "Delta tables in one place, to read. Reading makes nothing."
 
@@ -666,7 +693,7 @@ class _Readable(_Place):
         "Tell whether there is a lake at all."
         return any(_entry(self.path, name) for name in TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #92da2de5
+# %% ../../nbs/lib/20_store.lake.ipynb #87ecd037
 class _Writable(_Readable):
     "Delta tables in one place, to read and to write. The first write makes the folder."
 
@@ -688,7 +715,7 @@ class _Writable(_Readable):
         if table.num_rows:
             _put(self, "append", name, table, mode="append")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c6cee149
+# %% ../../nbs/lib/20_store.lake.ipynb #b5972de9
 class Lake(_Writable):
     "Delta tables in one place. Reading makes nothing; the first write makes the folder."
 
@@ -734,7 +761,7 @@ class Lake(_Writable):
         "Raise LakeError if the lake must not or cannot be written."
         _check_writable(self.path)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #bf875224
+# %% ../../nbs/lib/20_store.lake.ipynb #12c4a6c1
 def _put(lake: "Lake", action: str, name: str, table: pa.Table, **how) -> None:
     "Write a table: as a part of an ingest, or alone."
     if name == "audit" or lake.known is not None:
@@ -764,7 +791,7 @@ def _put_alone(path: str, action: str, name: str, table: pa.Table, how: dict) ->
         _publish(path, files, {name: before + 1}, [])
     _append_audit(path, record)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e31ac78e
+# %% ../../nbs/lib/20_store.lake.ipynb #c929c1ea
 def _publish(path: str, held, versions: dict[str, int], record: list[dict], files: pa.Table | None = None, **how):
     "Let versions count from now on, with the rows of `files` that belong to them and the record of it, in one commit."
     properties = _properties({"action": record[0]["action"] if record else "publish", "audit": record}, versions)
@@ -772,7 +799,7 @@ def _publish(path: str, held, versions: dict[str, int], record: list[dict], file
     _write_delta(path, "files", files, held=held, commit_properties=properties, **({"mode": "append"} | how))
     return held or _fresh(path, "files")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f53f845c
+# %% ../../nbs/lib/20_store.lake.ipynb #b86f0913
 def _address(text: str) -> str:
     "Mend an address that was taken for a path; raise LakeError for a place of no known kind."
     text = re.sub(r"^(s3a?|az|gs):/(?=[^/])", r"\1://", text).removeprefix("file://")
@@ -781,7 +808,7 @@ def _address(text: str) -> str:
         raise LakeError(f"Lake {text!r}: allowed is a folder, or s3://BUCKET/PREFIX, az://… or gs://….")
     return text
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c8d7924d
+# %% ../../nbs/lib/20_store.lake.ipynb #771fe6a8
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
@@ -798,7 +825,7 @@ def open_lake(
         )
     return Lake(address, parse_moment(as_of), version if version is not None else parse_moment(known_at))
 
-# %% ../../nbs/lib/20_store.lake.ipynb #10e113c3
+# %% ../../nbs/lib/20_store.lake.ipynb #a9f6588d
 BEAT, SILENT = 15.0, 60.0  # seconds between two signs of life, and after which without one a writer is dead
 _HEARD: dict[str, tuple[int, float]] = {}  # lease -> its last commit, and when this process first saw it
 
@@ -841,7 +868,7 @@ class Lease:
         with suppress(Exception):
             _sign(self.table, {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #7a8d7a2e
+# %% ../../nbs/lib/20_store.lake.ipynb #78369e7d
 def _sign(table, holder: dict) -> None:
     "Commit who holds a lease; fails if anybody has committed since it was read."
     from deltalake import CommitProperties
