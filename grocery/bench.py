@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ITEMS', 'ENOUGH_MB', 'FIRST_MB', 'BENCHES', 'make_price_file', 'measure_peak_mb', 'bench_ingest', 'bench_lake']
 
-# %% ../nbs/lib/91_bench.ipynb #ca65a67f
+# %% ../nbs/lib/91_bench.ipynb #f52a5e7f
 import gzip
 import json
 import math
@@ -20,7 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -30,6 +32,7 @@ import pyarrow.parquet as pq
 
 from .errors import GroceryError, choose
 from .feeds.check import write_feed
+from .tables import ISRAEL, check_table, make_table
 
 # %% ../nbs/lib/91_bench.ipynb #cbb6be86
 ITEMS = 9_000  # distinct items, as in a large store
@@ -293,7 +296,7 @@ def bench_ingest(
 def _round(value: float | list[float]) -> float | list[float]:
     return [round(v, 3) for v in value] if isinstance(value, list) else round(value, 3)
 
-# %% ../nbs/lib/91_bench.ipynb #ad6b53fa
+# %% ../nbs/lib/91_bench.ipynb #67a4d8b1
 @dataclass(frozen=True)
 class _Country:
     "What the bench generates."
@@ -316,6 +319,13 @@ class _Country:
     def day(self, number: int) -> date:
         "Name a day."
         return date(2026, 1, 1) + timedelta(days=number)
+
+    def moment(self, number: int) -> datetime:
+        "Tell when a day's files are published."
+        return datetime(*self.day(number).timetuple()[:3], 6, tzinfo=ISRAEL).astimezone(UTC)
+
+    def store_ids(self) -> list[str]:
+        return [f"{n:03d}" for n in range(1, self.stores + 1)]
 
 
 _CHAIN = "7290999900013"  # the sample market's
@@ -355,16 +365,26 @@ def _make_records(country: _Country, layout: str) -> tuple[list[list[str]], str,
         raise GroceryError(f"Items: received {country.items:,}, allowed: up to {len(codes):,}.")
     return [found[code] for code in codes], head, f"</{form.price_list}>" + form.foot, codes
 
-# %% ../nbs/lib/91_bench.ipynb #5d90ee92
+# %% ../nbs/lib/91_bench.ipynb #32b27bbb
 def _write_plain(path: str, country: _Country, number: int, prices: np.ndarray, codes: list[str]) -> None:
     "Write a day as plain Parquet: one row for each store and item."
-    stores = np.repeat([f"{n:03d}" for n in range(1, country.stores + 1)], country.items)
-    columns = {"chain_id": [_CHAIN] * len(stores), "store_id": stores, "item_code": codes * country.stores}
-    money = pa.array(prices.ravel() / 100).cast(pa.decimal128(12, 4))
-    day = pa.array([country.day(number)] * len(stores), pa.date32())
-    pq.write_table(pa.table({**columns, "price_ils": money, "day": day}), path)
+    columns = {"chain_id": _words([_CHAIN], np.zeros(prices.size, np.int32))}
+    columns["store_id"] = _words(
+        country.store_ids(), np.repeat(np.arange(country.stores, dtype=np.int32), country.items)
+    )
+    columns["item_code"] = _words(codes, np.tile(np.arange(country.items, dtype=np.int32), country.stores))
+    day = pa.array(np.full(prices.size, country.day(number), "M8[D]"), pa.date32())
+    pq.write_table(pa.table({**columns, "price_ils": _money(prices.ravel()), "day": day}), path, store_schema=False)
 
-# %% ../nbs/lib/91_bench.ipynb #54227c5e
+
+def _words(words: list[str], codes: np.ndarray) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
+
+
+def _money(agorot: np.ndarray) -> pa.Array:
+    return pa.array(agorot / 100).cast(pa.decimal128(12, 4))
+
+# %% ../nbs/lib/91_bench.ipynb #f02972d0
 _DAILY = (
     "(SELECT day, sum(sum(price)) OVER (ORDER BY day) / sum(sum(n)) OVER (ORDER BY day) AS mean FROM ({}) GROUP BY day)"
 )
@@ -386,8 +406,8 @@ _QUESTIONS = {  # name -> of the lake, of plain daily Parquet
     "country": (
         "SELECT day, round(CAST(mean AS DOUBLE), 6) AS mean FROM "
         + _DAILY.format(
-            "SELECT CAST(moment AS DATE) AS day, price, n FROM (SELECT valid_from AS moment, sum(price_ils) AS price, count(*) AS n FROM prices GROUP BY ALL "
-            "UNION ALL SELECT valid_to, -sum(price_ils), -count(*) FROM prices WHERE valid_to IS NOT NULL GROUP BY ALL)"
+            "WITH spans AS MATERIALIZED (SELECT valid_from, valid_to, sum(price_ils) AS price, count(*) AS n FROM prices GROUP BY ALL) "
+            "SELECT CAST(valid_from AS DATE) AS day, price, n FROM spans UNION ALL SELECT CAST(valid_to AS DATE), -price, -n FROM spans WHERE valid_to IS NOT NULL"
         )
         + " ORDER BY day",
         "SELECT day, round(CAST(sum(price_ils) / count(*) AS DOUBLE), 6) AS mean FROM daily WHERE day <= '{day}' GROUP BY day ORDER BY day",
@@ -436,7 +456,7 @@ def _latencies(taken: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         out[f"{name}_ratio_parquet"] = np.median(theirs) / np.median(ours)
     return {name: float(value) for name, value in out.items()}
 
-# %% ../nbs/lib/91_bench.ipynb #cdd53dc1
+# %% ../nbs/lib/91_bench.ipynb #7af165f0
 def _folder_bytes(path: str) -> int:
     return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
 
@@ -454,24 +474,99 @@ class _World:
             f"{folder}/daily",
         )
         self.records, self.head, self.foot, self.codes = _make_records(country, layout)
-        self.number, self.ingest_s, self.gz, self.prices = 0, 0.0, 0, country.prices()
+        self.number, self.ingested, self.ingest_s, self.gz, self.prices = 0, 0, 0.0, 0, country.prices()
+        self.now, self.since = (
+            None,
+            np.zeros((country.stores, country.items), np.int32),
+        )  # agorot, and the day since when
         os.mkdir(self.daily)
 
     def next_day(self) -> None:
+        "Let a day come as feeds."
         from grocery.store.ingest import ingest
 
-        prices = next(self.prices)
+        prices, _ = self._pass()
         with tempfile.TemporaryDirectory() as folder:
             paths, size = _write_feeds(folder, self.country, self.records, self.head, self.foot, self.number, prices)
             clock = time.perf_counter()
             ingest(paths, self.lake, workers=self.workers)
-            self.ingest_s += time.perf_counter() - clock
+            self.ingest_s, self.ingested = self.ingest_s + time.perf_counter() - clock, self.ingested + prices.size
+        self.number, self.gz = self.number + 1, self.gz + size
+
+    def _pass(self) -> tuple[np.ndarray, tuple]:
+        "Let a day begin: its prices, and where they are not those of the day before, with what was there since when."
+        prices = next(self.prices)
+        at = np.nonzero(prices != self.now) if self.now is not None else (np.zeros(0, int), np.zeros(0, int))
+        was = (*at, self.now[at] if self.now is not None else np.zeros(0, int), self.since[at])
+        self.now, self.since[at] = prices, self.number
         _write_plain(
             f"{self.daily}/{self.country.day(self.number)}.parquet", self.country, self.number, prices, self.codes
         )
-        self.number, self.gz = self.number + 1, self.gz + size
+        return prices, was
 
-# %% ../nbs/lib/91_bench.ipynb #e2437d7f
+    @cached_property
+    def _file_ids(self) -> list[str]:  # of each store's each day
+        days = [(n, f"{self.country.moment(n):%Y%m%d%H%M%S}") for n in range(self.country.days + 1)]
+        return [
+            f"{sha256(f'{store} {n}'.encode()).hexdigest()}-{day}"
+            for store in self.country.store_ids()
+            for n, day in days
+        ]
+
+# %% ../nbs/lib/91_bench.ipynb #fcacaf14
+def _fill(world: _World, days: int) -> None:
+    "Let days pass without feeds."
+    if days < 1:
+        return
+    lake, end, first = world.lake.begin(), world.number + days, world.number
+    for world.number in range(first, end):
+        prices, was = world._pass()
+        lake.append("prices", _spans(world, *was, ended=world.number))
+        with tempfile.TemporaryDirectory() as folder:  # to tell how large they would be
+            feeds = (folder, world.country, world.records, world.head, world.foot, world.number, prices[:3])
+            world.gz += _write_feeds(*feeds)[1] * world.country.stores // len(prices[:3])
+    world.number = end
+    stores, items = np.nonzero(np.ones_like(world.since))
+    lasting = _spans(world, stores, items, world.now.ravel(), world.since.ravel())
+    lake.overwrite("prices", lasting, f"chain_id = '{_CHAIN}' AND valid_to IS NULL")
+    files = [one for day in range(first, end) for one in _day_files(world, day)]
+    lake.append(
+        "store_files",
+        make_table("store_files", [one | {"is_full": True, "items": world.country.items} for one in files]),
+    )
+    about = {"kind": "PriceFull", "complete": True} | dict.fromkeys(("rows_in", "accepted"), world.country.items)
+    lake.publish(make_table("files", [one | about | {"sha256": one["file_id"].partition("-")[0]} for one in files]))
+
+
+def _spans(
+    world: _World,
+    stores: np.ndarray,
+    items: np.ndarray,
+    agorot: np.ndarray,
+    since: np.ndarray,
+    ended: int | None = None,
+) -> pa.Table:
+    "Make rows of `prices`."
+    moments = [world.country.moment(n) for n in range(world.country.days + 1)]
+    rows, ids = len(stores), np.asarray(stores * (world.country.days + 1) + since, np.int32)
+    columns = {
+        "chain_id": _words([_CHAIN], np.zeros(rows, np.int32)),
+        "sub_chain_id": _words(["001"], np.zeros(rows, np.int32)),
+    }
+    columns |= {"store_id": _words(world.country.store_ids(), stores), "item_code": _words(world.codes, items)}
+    columns |= {"price_ils": _money(agorot), "allow_discount": pa.array(np.ones(rows, bool))}
+    columns |= {"valid_from": pa.array(moments).take(pa.array(since)), "file_id": _words(world._file_ids, ids)}
+    columns["valid_to"] = pa.nulls(rows) if ended is None else pa.array([moments[ended]] * rows)
+    return check_table("prices", pa.table(columns))
+
+
+def _day_files(world: _World, day: int) -> Iterator[dict]:
+    "Name a day's files, as `files` and `store_files` both do."
+    about = {"chain_id": _CHAIN, "published_at": world.country.moment(day)}
+    for store, file_id in zip(world.country.store_ids(), world._file_ids[day :: world.country.days + 1], strict=True):
+        yield about | {"file_id": file_id, "store_id": store}
+
+# %% ../nbs/lib/91_bench.ipynb #b1b03810
 def _keep_up(world: _World) -> dict[str, float]:
     "Do what is done from time to time: compact, and remove what only older versions need; weigh the lake before and after."
     from grocery.store.upkeep import compact_lake, vacuum_lake
@@ -483,7 +578,7 @@ def _keep_up(world: _World) -> dict[str, float]:
     took, after, plain = time.perf_counter() - clock, _folder_bytes(world.lake.path), _folder_bytes(world.daily)
     return {
         "observations": seen,
-        "observations_per_s": seen / world.ingest_s,
+        "observations_per_s": world.ingested / world.ingest_s,
         "bytes_per_observation": after / seen,
         "bytes_per_observation_before_upkeep": before / seen,
         "gz_bytes_per_observation": world.gz / seen,
@@ -507,7 +602,7 @@ def _publish_twice(world: _World, folder: str) -> dict[str, float]:
             world.next_day()
     return {"publish_full_s": took[0], "publish_incremental_s": took[1]}
 
-# %% ../nbs/lib/91_bench.ipynb #c32d933f
+# %% ../nbs/lib/91_bench.ipynb #fd3d1fa1
 def bench_lake(
     stores: int = 20,  # of the country
     items: int = 1500,  # that each lists
@@ -515,15 +610,17 @@ def bench_lake(
     share: float = 0.02,  # of the prices that change on a day
     workers: int = 2,  # processes that read
     rounds: int = 20,  # of each question
+    feed_days: int | None = None,  # of the days that come as feeds, at least one; None is all
     layout: str = "cerberus",  # a key of grocery.sample.layouts.LAYOUTS
     seed: int = 7,  # of the country
 ) -> dict:  # bench, machine, params, metrics
     "Measure what a price costs to keep, to find and to publish, beside gz feeds and plain daily Parquet."
     country = _Country(stores, items, days, share, seed)
     with tempfile.TemporaryDirectory() as folder:
-        world = _World(country, folder, layout, workers)
-        for _ in range(days):
+        world, feed_days = _World(country, folder, layout, workers), min(feed_days or days, days)
+        for _ in range(feed_days):
             world.next_day()
+        _fill(world, days - feed_days)
         metrics = (
             _keep_up(world)
             | _ask(world.lake.path, world.daily, country, world.codes, rounds)
@@ -536,6 +633,7 @@ def bench_lake(
         "share": share,
         "workers": workers,
         "rounds": rounds,
+        "feed_days": feed_days,
         "layout": layout,
     }
     return {
@@ -545,5 +643,5 @@ def bench_lake(
         "metrics": {k: _round(v) for k, v in metrics.items()},
     }
 
-# %% ../nbs/lib/91_bench.ipynb #e575bb82
+# %% ../nbs/lib/91_bench.ipynb #9dd52b4e
 BENCHES: dict[str, Callable[..., dict]] = {"ingest": bench_ingest, "lake": bench_lake}

@@ -484,7 +484,7 @@ def _print_kept_up(done: dict) -> None:
         verb = "would be removed" if done["dry_run"] else "removed"
         print(f"{done['removed_files']:,} files, {done['removed_bytes']:,} bytes {verb}")
 
-# %% ../nbs/lib/95_cli.ipynb #d646a8c8
+# %% ../nbs/lib/95_cli.ipynb #14a6e89c
 @app.command()
 def bench(
     name: Annotated[
@@ -500,6 +500,14 @@ def bench(
     share: Annotated[
         float | None, typer.Option(min=0, max=1, help="lake: of prices that change on a day [0.02].")
     ] = None,
+    feed_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="lake: of the days that come as feeds; others are written straight into its tables [all].",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=2, max=64, help="Processes that read [2].")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=200, help="Rounds of which the median counts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print bench, machine, params and metrics as JSON.")] = False,
@@ -507,7 +515,7 @@ def bench(
     "Measure speed and memory against a named baseline, in the same minute on the same core."
     from grocery.bench import BENCHES
 
-    asked = {"size_mb": size_mb, "stores": stores, "items": items, "days": days, "share": share}
+    asked = {"size_mb": size_mb, "stores": stores, "items": items, "days": days, "share": share, "feed_days": feed_days}
     asked = {k: v for k, v in (asked | {"workers": workers, "rounds": rounds}).items() if v is not None}
     run = BENCHES[choose(name, BENCHES, "bench")]
     for option in asked:

@@ -95,15 +95,16 @@ CREATE TEMP VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN 
 _VIEWS = {n: _DESCRIBED for n in ("stores", "items", "promotions")} | {"prices": _PRICES, "promotion_items": _LINES}
 _NEEDS = {"prices_now": {"prices", "items"}, "promotion_items": {"promotion_items", "promotions"}}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #fadac21e
+# %% ../../nbs/lib/20_store.lake.ipynb #1aeb980b
 @lru_cache(8)
 def _engine(_process: int, folder: str = ""):
     "Start DuckDB, once in a process and folder: that takes longer than most questions. Nothing but the folder's files and what is handed to it can be reached."
     import duckdb
 
     engine = duckdb.connect(config={"python_enable_replacements": "false"})
-    reach = [f"allowed_directories = [{_in_quotes(folder.rstrip('/') + '/')}]"] * bool(folder)
-    for setting in ("GLOBAL TimeZone = 'UTC'", *reach, "enable_external_access = false", "lock_configuration = true"):
+    how = ["GLOBAL TimeZone = 'UTC'", "GLOBAL parquet_metadata_cache = true"]  # files never change, only come and go
+    how += [f"allowed_directories = [{_in_quotes(folder.rstrip('/') + '/')}]"] * bool(folder)
+    for setting in (*how, "enable_external_access = false", "lock_configuration = true"):
         engine.execute(f"SET {setting}")
     return engine
 

@@ -64,8 +64,8 @@ def _data_files(table) -> dict[str, fs.FileInfo]:
     found = place.get_file_info(fs.FileSelector("", recursive=True)) if place else []
     return {f.path: f for f in found if f.is_file and f.path.endswith(".parquet") and "_delta_log" not in f.path}
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #eabd6c8e
-TILE = 1 << 17  # rows of a row group
+# %% ../../nbs/lib/28_store.upkeep.ipynb #47175106
+TILE = 1 << 15  # rows of a row group: smaller ones pack worse, larger ones are read for a single price
 
 
 def _ranges(codes: np.ndarray, parts: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def order_tiles(
     side = max(1, round((len(items) / rows) ** 0.5))
     return sort_rows(_ranges(items, side), _ranges(stores, side), stores, moments, prices, items)
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #440caaf4
+# %% ../../nbs/lib/28_store.upkeep.ipynb #cd5a6569
 SLICE = 4_000_000  # rows that are ordered at once
 
 
@@ -108,14 +108,17 @@ def _price_slices(data, chain: str) -> Iterator[tuple[str, str, pc.Expression, i
     days = data.to_table(columns={"day": pc.floor_temporal(ended, unit="day")}, filter=here & ended.is_valid())["day"]
     counts = days.value_counts().to_pandas() if len(days) else []
     by_day = sorted((pd.Timestamp(c["values"]), c["counts"]) for c in counts)
-    for month in sorted({day.strftime("%Y-%m") for day, _ in by_day}):
-        for low, high, rows in _cut([d for d in by_day if d[0].strftime("%Y-%m") == month]):
+    by_month = Counter()
+    for day, count in by_day:
+        by_month[day.strftime("%Y-%m")] += count
+    for first, last, _ in _cut(sorted(by_month.items())):
+        for low, high, rows in _cut([d for d in by_day if first <= d[0].strftime("%Y-%m") <= last]):
             end = high + timedelta(days=1)
             sql = f"valid_to >= '{low.isoformat()}' AND valid_to < '{end.isoformat()}'"
             low, end = (
                 pa.scalar(t.to_pydatetime(), TABLES["prices"].schema.field("valid_to").type) for t in (low, end)
             )
-            yield month, sql, here & (ended >= low) & (ended < end), rows
+            yield last, sql, here & (ended >= low) & (ended < end), rows
 
 
 def _cut(counts: list[tuple]) -> Iterator[tuple]:
@@ -133,7 +136,7 @@ def _cut(counts: list[tuple]) -> Iterator[tuple]:
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #24513964
+# %% ../../nbs/lib/28_store.upkeep.ipynb #d3e9249b
 def _compact_prices(writer: Lake) -> None:
     "Write prices in tiles, where they lie in more files than they need, or lasting ones among the ended."
     held = writer.writing.tables["prices"]
