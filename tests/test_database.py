@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from grocery.errors import DatabaseError, GroceryError, MissingExtraError
 from grocery.serve import database as db
+from grocery.serve import questions as ask
 from grocery.serve.publish import load
 from grocery.settings import read_settings
 from grocery.text import fold
@@ -261,16 +262,16 @@ def test_vectors_come_back_and_the_nearest_is_found(address):
     vectors = chance.normal(size=(300, db.DIMENSIONS)).astype("<f4")
     engine = db.open_database(address)
     with db.begin(engine) as connection:
-        assert db.write_embeddings(connection, "test", [f"p{n}" for n in range(300)], vectors) == 300
+        assert ask.write_embeddings(connection, "test", [f"p{n}" for n in range(300)], vectors) == 300
         back = connection.execute(sa.select(db.ProductEmbedding.product_id, db.ProductEmbedding.embedding)).all()
         assert all(np.array_equal(vectors[int(row.product_id[1:])], row.embedding) for row in back)
         asked = vectors[17] + 0.01
         cosine = vectors @ asked / np.linalg.norm(vectors, axis=1) / np.linalg.norm(asked)
-        (product, near), *_ = db.find_similar(connection, asked, 5)
+        (product, near), *_ = ask.find_similar(connection, asked, 5)
         assert product == "p17" and near == pytest.approx(float(cosine[17]), abs=1e-5)
     for wrong in (np.zeros(3), np.full(db.DIMENSIONS, np.nan)):
         with pytest.raises(sa.exc.StatementError, match="256 finite numbers"), engine.begin() as connection:
-            db.write_embeddings(connection, "test", ["p"], wrong[None])
+            ask.write_embeddings(connection, "test", ["p"], wrong[None])
     engine.dispose()
 
 
@@ -354,16 +355,16 @@ def market(request, tmp_path_factory) -> sa.Engine:
 MILK = "7290000000017"
 BOX = (31.0, 34.0, 31.2, 34.2)
 QUESTIONS = {
-    "barcode": lambda kind: db.select_barcode(MILK),
-    "price": lambda kind: db.select_price(CHAIN, "007", MILK),
-    "cheapest": lambda kind: db.select_cheapest(MILK),
-    "cheapest in a box": lambda kind: db.select_cheapest(MILK, BOX),
-    "history": lambda kind: db.select_history(MILK),
-    "history in a store": lambda kind: db.select_history(MILK, CHAIN, "007"),
-    "stores in a box": lambda kind: db.select_stores(BOX),
-    "a store's list": lambda kind: db.select_store_list(CHAIN, "007"),
-    "promotions now": lambda kind: db.select_promotions(MILK, DAY + timedelta(hours=1)),
-    "names": lambda kind: db.select_names("חלב 1234", kind),
+    "barcode": lambda kind: ask.select_barcode(MILK),
+    "price": lambda kind: ask.select_price(CHAIN, "007", MILK),
+    "cheapest": lambda kind: ask.select_cheapest(MILK),
+    "cheapest in a box": lambda kind: ask.select_cheapest(MILK, BOX),
+    "history": lambda kind: ask.select_history(MILK),
+    "history in a store": lambda kind: ask.select_history(MILK, CHAIN, "007"),
+    "stores in a box": lambda kind: ask.select_stores(BOX),
+    "a store's list": lambda kind: ask.select_store_list(CHAIN, "007"),
+    "promotions now": lambda kind: ask.select_promotions(MILK, DAY + timedelta(hours=1)),
+    "names": lambda kind: ask.select_names("חלב 1234", kind),
     "what has ended": lambda kind: sa.select(db.PriceRecord.item_code).where(
         db.PriceRecord.valid_to < DAY - timedelta(days=3)
     ),
@@ -409,33 +410,46 @@ def test_a_question_without_an_index_would_be_noticed(market):
     assert "Seq Scan" in plan or "SCAN " in plan
 
 
+def test_indexes_answer_what_computing_a_promotion_asks(market):
+    asked = []
+    sa.event.listen(market, "before_cursor_execute", lambda *about: asked.append(about[2:4]))
+    with market.connect() as connection:
+        lines = ask.read_offers(connection, CHAIN, f"{int(MILK[5:]) % STORES:03}", [MILK])
+        selects, word = [a for a in asked if "SELECT" in a[0]], "EXPLAIN QUERY PLAN "
+        word = word if market.dialect.name == "sqlite" else "EXPLAIN "
+        plans = [str(connection.exec_driver_sql(word + text, values).all()) for text, values in selects]
+    assert set(lines["item_code"]) == {MILK} and len(plans) == 5
+    for plan in plans:
+        assert "Seq Scan" not in plan and "SCAN " not in plan, plan
+
+
 def test_the_answers_are_right(market):
     n = int(MILK[5:])
     cost = {f"{s:03}": Decimal(5 + (s * 7 + n) % 50) for s in range(STORES)}
     with orm.Session(market) as session:
-        one = session.scalars(db.select_price(CHAIN, "007", MILK)).one()
+        one = session.scalars(ask.select_price(CHAIN, "007", MILK)).one()
         assert one.price_ils == cost["007"]
-        cheapest = session.execute(db.select_cheapest(MILK, limit=STORES)).all()
+        cheapest = session.execute(ask.select_cheapest(MILK, limit=STORES)).all()
         assert [(r.PriceRecord.price_ils, r.Store.store_id) for r in cheapest] == sorted(
             (p, s) for s, p in cost.items()
         )
-        near = session.execute(db.select_cheapest(MILK, BOX, limit=99)).all()
+        near = session.execute(ask.select_cheapest(MILK, BOX, limit=99)).all()
         assert (
             {r.Store.store_id for r in near}
-            == {s.store_id for s in session.scalars(db.select_stores(BOX))}
+            == {s.store_id for s in session.scalars(ask.select_stores(BOX))}
             == {f"{s:03}" for s in range(21)} & set(cost)
         )
-        history = session.scalars(db.select_history(MILK)).all()
+        history = session.scalars(ask.select_history(MILK)).all()
         assert len(history) == STORES + sum((s + n) % 5 == 0 for s in range(STORES))
-        assert len(session.scalars(db.select_history(MILK, CHAIN, "003")).all()) == 1 + ((3 + n) % 5 == 0)
-        listed = session.execute(db.select_store_list(CHAIN, "007")).all()
+        assert len(session.scalars(ask.select_history(MILK, CHAIN, "003")).all()) == 1 + ((3 + n) % 5 == 0)
+        listed = session.execute(ask.select_store_list(CHAIN, "007")).all()
         assert len(listed) == ITEMS and all(r.Item.item_code == r.PriceRecord.item_code for r in listed)
-        product, item = session.execute(db.select_barcode(MILK)).one()
+        product, item = session.execute(ask.select_barcode(MILK)).one()
         assert (product.id, item.item_code) == (f"p{n}", MILK)
-        now = session.execute(db.select_promotions(MILK, DAY + timedelta(days=20, hours=1))).all()
+        now = session.execute(ask.select_promotions(MILK, DAY + timedelta(days=20, hours=1))).all()
         wanted = {str(k) for k in range(5000) if k % ITEMS == n and k % 50 > 20}
         assert {r.Promotion.promotion_id for r in now} == wanted
-        assert not session.execute(db.select_promotions(MILK, DAY - timedelta(hours=1))).all()
+        assert not session.execute(ask.select_promotions(MILK, DAY - timedelta(hours=1))).all()
 
 
 @pytest.mark.parametrize(
@@ -465,7 +479,7 @@ def test_names_are_found_by_parts_of_their_words(market, words):
     parts = fold(words.replace("\0", " ")).split()
     with orm.Session(market) as session:
         try:
-            found = session.scalars(db.select_names(words, market.dialect.name, limit=10**6)).all()
+            found = session.scalars(ask.select_names(words, market.dialect.name, limit=10**6)).all()
         except UnicodeEncodeError:
             assert "\ud800" in words
             return

@@ -55,7 +55,7 @@ DOORS = {
     "rich": {"cli"},
     "sentence_transformers": {"products.embed"},
     "sklearn": {"products.classify", "products.pairs", "products.search"},
-    "sqlalchemy": {"serve.backup", "serve.database", "serve.publish"},
+    "sqlalchemy": {"serve.backup", "serve.database", "serve.publish", "serve.questions"},
     "tokenizers": {"products.embed"},
     "torch": {"products.embed"},
     "typer": {"cli"},

@@ -24,6 +24,7 @@ from grocery.errors import DatabaseError, GroceryError, LakeError, SourceError
 from grocery.serve import backup as bk
 from grocery.serve import database as db
 from grocery.serve import publish as pb
+from grocery.serve import questions as ask
 from grocery.serve.backup import backup, check_archive, read_archive, restore
 from grocery.serve.publish import publish
 from grocery.store.ingest import ingest
@@ -617,7 +618,7 @@ def fill(address, path: Path):
         )
         session.add(db.User(email="b@example.org", display_name=""))
         session.add(db.AuditRecord(actor="user:1", action="login", detail={"a": [1, None, "\\N"]}))
-        db.write_embeddings(session.connection(), "m", ["p1", "p2"], np.random.default_rng(1).normal(size=(2, 256)))
+        ask.write_embeddings(session.connection(), "m", ["p1", "p2"], np.random.default_rng(1).normal(size=(2, 256)))
     engine.dispose()
     return world
 
@@ -655,7 +656,7 @@ def test_a_backup_brings_everything_back_in_either_database(source, target, tmp_
     engine = db.open_database(two)
     with orm.Session(engine) as session, session.begin():
         session.add(db.User(email="c@example.org"))
-        found = session.scalars(db.select_names("מוצר", engine.dialect.name)).all()
+        found = session.scalars(ask.select_names("מוצר", engine.dialect.name)).all()
         assert len(found) == sum(
             "מוצר" in fold(v["item_name"] or "") or fold("מוצר") in fold(v["item_name"] or "")
             for v in world.items.values()

@@ -7,11 +7,9 @@ __all__ = ['CENT', 'DIMENSIONS', 'JSON', 'BIG', 'Maybe', 'Amount', 'Price', 'Mom
            'Product', 'Store', 'Item', 'PriceRecord', 'Promotion', 'PromotionItem', 'SearchName', 'ProductEmbedding',
            'User', 'ApiKey', 'AuditRecord', 'Basket', 'BasketLine', 'Publication', 'draw_erd', 'say_address',
            'find_address', 'open_database', 'clear_errors', 'begin', 'find_revision', 'find_revisions', 'move',
-           'migrate', 'lock', 'refresh', 'select_barcode', 'select_price', 'select_history', 'select_cheapest',
-           'select_stores', 'select_store_list', 'select_promotions', 'select_names', 'write_embeddings',
-           'find_similar']
+           'migrate', 'lock', 'refresh']
 
-# %% ../../nbs/lib/70_serve.database.ipynb #7d0f9496
+# %% ../../nbs/lib/70_serve.database.ipynb #d9d2ed8c
 import json
 import os
 import re
@@ -30,7 +28,6 @@ from sqlalchemy.dialects import postgresql
 
 from ..errors import DatabaseError, MissingExtraError, need
 from ..settings import read_settings
-from ..text import fold
 
 # %% ../../nbs/lib/70_serve.database.ipynb #472f95fe
 CENT = Decimal("0.0001")
@@ -59,7 +56,7 @@ class _Money(sa.types.TypeDecorator):
         "Read an exact value."
         return None if value is None else Decimal(f"{value:.4f}")
 
-# %% ../../nbs/lib/70_serve.database.ipynb #526ae357
+# %% ../../nbs/lib/70_serve.database.ipynb #5759016d
 class _Instant(sa.types.TypeDecorator):
     "A moment, in UTC."
 
@@ -246,7 +243,7 @@ class PriceRecord(Base):
         viewonly=True,
     )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #8a1d2460
+# %% ../../nbs/lib/70_serve.database.ipynb #25f736bc
 class Promotion(Base):
     "A promotion of a store, in the terms its chain published."
 
@@ -274,7 +271,6 @@ class Promotion(Base):
     weekdays: Maybe
     remarks: Maybe
     last_seen_at: Moment
-    status: Maybe  # null until computed
     store: orm.Mapped[Store | None] = orm.relationship(
         primaryjoin="and_(foreign(Promotion.chain_id) == Store.chain_id, foreign(Promotion.store_id) == Store.store_id)",
         viewonly=True,
@@ -289,7 +285,7 @@ class Promotion(Base):
         "The moment it ends; null if nobody says."
         return self.ends_at
 
-# %% ../../nbs/lib/70_serve.database.ipynb #2cff98d8
+# %% ../../nbs/lib/70_serve.database.ipynb #e7f5ed8a
 class PromotionItem(Base):
     "An item that a promotion names, with the terms that stand on the item."
 
@@ -310,8 +306,6 @@ class PromotionItem(Base):
     max_qty: Amount
     discounted_price_ils: Price
     discount_rate: Amount
-    status: Maybe  # null until computed
-    effective_unit_price_ils: Price  # null until computed
 
 # %% ../../nbs/lib/70_serve.database.ipynb #611f258c
 class SearchName(Base):
@@ -496,7 +490,7 @@ def say_address(
         text = f"{scheme}{mark}{before.partition(':')[0]}:***@{after}"
     return _SECRET.sub(r"\1***", text)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #69c17e6c
+# %% ../../nbs/lib/70_serve.database.ipynb #0a9f034c
 def find_address(
     address: str
     | Path
@@ -572,7 +566,7 @@ def open_database(
     options = {"connect_timeout": 10, "options": f"{own} -c TimeZone=UTC".strip()}
     return sa.create_engine(url.difference_update_query(["options"]), connect_args=options, pool_pre_ping=True)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #29668f0a
+# %% ../../nbs/lib/70_serve.database.ipynb #112207c7
 @contextmanager
 def clear_errors(
     engine: sa.Engine,  # the database that is used
@@ -599,7 +593,7 @@ _HINTS = {
     "disk|space": "Free space.",
 }
 
-# %% ../../nbs/lib/70_serve.database.ipynb #c22bfa16
+# %% ../../nbs/lib/70_serve.database.ipynb #2937b358
 def begin(
     engine: sa.Engine,  # of a serving database
 ):  # a context manager that gives a connection in a transaction; it commits at the end
@@ -645,7 +639,7 @@ def _lost(connection: sa.Connection) -> dict[str, int]:
     counts = {t.name: connection.scalar(sa.select(sa.func.count()).select_from(t)) for t in kept}
     return {name: n for name, n in counts.items() if n}
 
-# %% ../../nbs/lib/70_serve.database.ipynb #fb3b5e7d
+# %% ../../nbs/lib/70_serve.database.ipynb #5f5b3b99
 def move(
     connection: sa.Connection,  # in a transaction that writes
     target: str = "head",  # a revision, "head" for the newest, "base" for nothing at all
@@ -662,7 +656,7 @@ def move(
     step = command.downgrade if known.index(there) < known.index(now) else command.upgrade
     step(_alembic(connection), there)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #225f249f
+# %% ../../nbs/lib/70_serve.database.ipynb #7b8628d8
 def migrate(
     address: str | Path | sa.URL | None = None,  # as for find_address; None is the setting `database`
     to: str = "up",  # "up": the newest; "down": one step back; or a revision, "base" for nothing at all
@@ -725,164 +719,3 @@ def refresh(
         connection.exec_driver_sql("SELECT gin_clean_pending_list('ix_search_names_text')")
     for table in tables:
         connection.exec_driver_sql(f"ANALYZE {table}")
-
-# %% ../../nbs/lib/70_serve.database.ipynb #7fdfe9d6
-def select_barcode(
-    barcode: str,  # GTIN
-) -> sa.Select:  # rows of (Product, Item): the product, null where nobody linked the item, and how each chain lists it
-    "Ask what stands behind a barcode."
-    keys = Item.chain_id, Item.item_code
-    named = sa.union(
-        sa.select(*keys).where(Item.gtin == barcode),
-        sa.select(*keys).join(Product, Item.product_id == Product.id).where(Product.barcode == barcode),
-    ).subquery("named")
-    same = sa.and_(Item.chain_id == named.c.chain_id, Item.item_code == named.c.item_code)
-    return (
-        sa.select(Product, Item).select_from(named).join(Item, same).outerjoin(Product, Item.product_id == Product.id)
-    )
-
-# %% ../../nbs/lib/70_serve.database.ipynb #7dfec6f7
-def select_price(
-    chain_id: str,  # a chain
-    store_id: str,  # its store
-    item_code: str,  # its code
-) -> sa.Select:  # one PriceRecord, none if it has no price now
-    "Ask for an item's present price in a store."
-    return sa.select(PriceRecord).where(
-        PriceRecord.chain_id == chain_id,
-        PriceRecord.store_id == store_id,
-        PriceRecord.item_code == item_code,
-        PriceRecord.valid_to.is_(None),
-    )
-
-# %% ../../nbs/lib/70_serve.database.ipynb #3d9c58c6
-def select_history(
-    item_code: str,  # a chain's code; a barcode names the item in most chains
-    chain_id: str | None = None,  # of this chain; None is all
-    store_id: str | None = None,  # of this store; None is all
-) -> sa.Select:  # PriceRecord, by store and time
-    "Ask for an item's prices and their changes."
-    found = sa.select(PriceRecord).where(PriceRecord.item_code == item_code)
-    if chain_id is not None:
-        found = found.where(PriceRecord.chain_id == chain_id)
-    if store_id is not None:
-        found = found.where(PriceRecord.store_id == store_id)
-    return found.order_by(PriceRecord.chain_id, PriceRecord.store_id, PriceRecord.valid_from)
-
-# %% ../../nbs/lib/70_serve.database.ipynb #415872d5
-def select_cheapest(
-    item_code: str,  # a chain's code; a barcode names the item in most chains
-    box: tuple[float, float, float, float] | None = None,  # south, west, north, east in degrees; None is everywhere
-    limit: int = 20,  # stores
-) -> sa.Select:  # rows of (PriceRecord, Store), cheapest first
-    "Ask in which stores an item costs least now."
-    found = (
-        sa.select(PriceRecord, Store)
-        .join(
-            Store,
-            sa.and_(Store.chain_id == PriceRecord.chain_id, Store.store_id == PriceRecord.store_id),
-            isouter=box is None,
-        )
-        .where(PriceRecord.item_code == item_code, PriceRecord.valid_to.is_(None))
-    )
-    found = found if box is None else found.where(*_inside(box))
-    return found.order_by(PriceRecord.price_ils, PriceRecord.chain_id, PriceRecord.store_id).limit(limit)
-
-# %% ../../nbs/lib/70_serve.database.ipynb #4bc19703
-def _inside(box: tuple[float, float, float, float]) -> tuple:
-    south, west, north, east = box
-    return Store.latitude.between(south, north), Store.longitude.between(west, east)
-
-
-def select_stores(
-    box: tuple[float, float, float, float],  # south, west, north, east in degrees
-) -> sa.Select:  # Store
-    "Ask which stores lie in a box."
-    return sa.select(Store).where(*_inside(box))
-
-# %% ../../nbs/lib/70_serve.database.ipynb #d3822da7
-def select_store_list(
-    chain_id: str,  # a chain
-    store_id: str,  # its store
-) -> sa.Select:  # rows of (PriceRecord, Item), by item code
-    "Ask for everything that has a price in a store now."
-    named = sa.and_(Item.chain_id == PriceRecord.chain_id, Item.item_code == PriceRecord.item_code)
-    return (
-        sa.select(PriceRecord, Item)
-        .join(Item, named, isouter=True)
-        .where(PriceRecord.chain_id == chain_id, PriceRecord.store_id == store_id, PriceRecord.valid_to.is_(None))
-        .order_by(PriceRecord.item_code)
-    )
-
-# %% ../../nbs/lib/70_serve.database.ipynb #f1590c63
-def select_promotions(
-    item_code: str,  # a chain's code; a barcode names the item in most chains
-    at: datetime,  # the moment, aware
-    chain_id: str | None = None,  # of this chain; None is all
-) -> sa.Select:  # rows of (Promotion, PromotionItem)
-    "Ask which promotions name an item at a moment."
-    names = ("chain_id", "store_id", "promotion_id")
-    same = sa.and_(*(getattr(Promotion, n) == getattr(PromotionItem, n) for n in names))
-    begun = sa.or_(Promotion.starts_at.is_(None), Promotion.starts_at <= at)
-    lasts = sa.or_(Promotion.ends_at.is_(None), Promotion.ends_at >= at)
-    found = (
-        sa.select(Promotion, PromotionItem)
-        .join(PromotionItem, same)
-        .where(PromotionItem.item_code == item_code, begun, lasts)
-    )
-    return found if chain_id is None else found.where(PromotionItem.chain_id == chain_id)
-
-# %% ../../nbs/lib/70_serve.database.ipynb #76dfff90
-def select_names(
-    words: str,  # what a person types: parts of words, in any order
-    dialect: str,  # "sqlite" or "postgresql"
-    limit: int = 50,  # names
-) -> sa.Select:  # SearchName, the shortest first
-    "Ask which products and items have all the words in their names."
-    parts = fold(words.replace("\0", " ")).split()
-    found = sa.select(SearchName).order_by(sa.func.length(SearchName.text), SearchName.id).limit(limit)
-    if not parts:
-        return found.where(sa.false())
-    long = [p for p in parts if len(p) >= 3]
-    if dialect == "sqlite" and long:
-        quoted = " ".join(f'"{p}"' for p in long)  # a folded word holds no quotes
-        asked = sa.text("SELECT rowid FROM search_names_fts WHERE search_names_fts MATCH :words").bindparams(
-            words=quoted
-        )
-        found = found.where(SearchName.id.in_(asked.columns(sa.column("rowid", sa.Integer)).scalar_subquery()))
-    return found.where(*(SearchName.text.contains(p, autoescape=True) for p in parts))
-
-# %% ../../nbs/lib/70_serve.database.ipynb #279b8e1b
-def write_embeddings(
-    connection: sa.Connection,  # in a transaction that writes
-    model: str,  # who made the vectors
-    product_ids: Sequence[str],  # one for each vector
-    vectors: np.ndarray,  # products x DIMENSIONS
-) -> int:  # how many
-    "Replace all vectors of products."
-    connection.execute(sa.delete(ProductEmbedding))
-    rows = [{"product_id": p, "model": model, "embedding": v} for p, v in zip(product_ids, vectors, strict=True)]
-    if rows:
-        connection.execute(sa.insert(ProductEmbedding), rows)
-    return len(rows)
-
-# %% ../../nbs/lib/70_serve.database.ipynb #307de2d4
-def find_similar(
-    connection: sa.Connection,  # to a serving database
-    vector: np.ndarray,  # DIMENSIONS numbers, of the same model
-    limit: int = 10,  # products
-) -> list[tuple[str, float]]:  # (product id, cosine), the nearest first
-    "Find the products nearest to a vector."
-    table = ProductEmbedding.__table__
-    if connection.dialect.name == "postgresql":
-        asked = sa.bindparam("vector", vector, _Vector(DIMENSIONS))
-        far = table.c.embedding.op("<=>", return_type=sa.Double())(asked)
-        found = connection.execute(sa.select(table.c.product_id, far).order_by(far).limit(limit))
-        return [(product, 1.0 - distance) for product, distance in found]
-    rows = connection.execute(sa.select(table.c.product_id, table.c.embedding)).all()
-    if not rows:
-        return []
-    matrix = np.stack([row.embedding for row in rows]).astype(float)
-    length = np.linalg.norm(matrix, axis=1) * np.linalg.norm(vector)
-    cosine = matrix @ np.asarray(vector, float) / np.where(length > 0, length, 1.0)
-    return [(rows[i].product_id, float(cosine[i])) for i in np.argsort(-cosine, kind="stable")[:limit]]

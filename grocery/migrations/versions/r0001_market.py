@@ -121,7 +121,6 @@ def upgrade() -> None:
         sa.Column("weekdays", sa.Text()),
         sa.Column("remarks", sa.Text()),
         sa.Column("last_seen_at", INSTANT),
-        sa.Column("status", sa.Text()),
         sa.PrimaryKeyConstraint("chain_id", "store_id", "promotion_id"),
     )
     op.create_index("ix_promotions_ends_at", "promotions", ["ends_at"])
@@ -139,8 +138,6 @@ def upgrade() -> None:
         sa.Column("max_qty", sa.Double()),
         sa.Column("discounted_price_ils", MONEY),
         sa.Column("discount_rate", sa.Double()),
-        sa.Column("status", sa.Text()),
-        sa.Column("effective_unit_price_ils", MONEY),
         sa.PrimaryKeyConstraint("chain_id", "store_id", "promotion_id", "group_id", "item_code"),
         sqlite_with_rowid=False,
     )
