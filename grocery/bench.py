@@ -414,7 +414,7 @@ _QUESTIONS = {  # name -> of the lake, of plain daily Parquet
     ),
 }
 
-# %% ../nbs/lib/91_bench.ipynb #6bebdbfa
+# %% ../nbs/lib/91_bench.ipynb #cb0027c7
 def _ask(lake: str, daily: str, country: _Country, codes: list[str], rounds: int) -> dict[str, float]:
     "Ask both the same questions; raise GroceryError where an answer differs."
     import duckdb
@@ -422,6 +422,7 @@ def _ask(lake: str, daily: str, country: _Country, codes: list[str], rounds: int
     from grocery.store.lake import open_lake
 
     plain, random, taken = duckdb.connect(), np.random.default_rng(country.seed), {}
+    plain.execute("SET enable_progress_bar = false")
     plain.execute(f"CREATE VIEW daily AS SELECT * FROM read_parquet('{daily}/*.parquet')")
     for name, (ours, theirs) in _QUESTIONS.items():
         for _ in range(rounds + 1):
@@ -513,7 +514,7 @@ class _World:
             for n, day in days
         ]
 
-# %% ../nbs/lib/91_bench.ipynb #fcacaf14
+# %% ../nbs/lib/91_bench.ipynb #bb3f28f3
 def _fill(world: _World, days: int) -> None:
     "Let days pass without feeds."
     if days < 1:

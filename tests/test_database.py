@@ -576,3 +576,21 @@ def test_docker_compose_takes_the_file(root, tmp_path):
     assert good.returncode == 0, good.stderr
     without = subprocess.run(command, capture_output=True, text=True, env=env)
     assert without.returncode != 0 and "GROCERY_DB_PASSWORD" in without.stderr
+
+
+def test_a_refused_migration_makes_nothing(tmp_path):
+    with pytest.raises(DatabaseError, match="Unknown revision 'sideways'"):
+        db.migrate(tmp_path / "x.db", "sideways")
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_an_at_in_a_password_is_said_and_not_shown():
+    with pytest.raises(DatabaseError, match="write it as %40") as error:
+        db.find_address("postgresql://me:Su@hush@127.0.0.1:1/x")
+    assert "hush" not in str(error.value)
+
+
+def test_nobody_waits_for_ever(tmp_path):
+    for wait in (float("inf"), float("nan"), -1.0):
+        with db.open_database(tmp_path / "x.db", wait_s=wait).connect() as connection:
+            assert connection.execute(sa.text("PRAGMA busy_timeout")).scalar() in (0, 86_400_000)

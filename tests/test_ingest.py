@@ -21,7 +21,7 @@ import pytest
 
 from grocery.errors import LakeError, SourceError
 from grocery.store.ingest import find_files, ingest
-from grocery.store.lake import open_lake
+from grocery.store.lake import FACTS, _delta, _marks, _number, open_lake
 from grocery.tables import TABLES
 
 PROMO = """<Root><ChainId>7290000000001</ChainId><StoreId>{}</StoreId><Promotions><Promotion><PromotionId>77</PromotionId>
@@ -54,6 +54,11 @@ def write_market(folder: Path, days: int = 5, stores: int = 2, items: int = 12, 
 def history(lake_path: Path) -> pd.DataFrame:
     columns = "chain_id, store_id, item_code, price_ils, valid_from, valid_to, file_id"
     return open_lake(lake_path).sql(f"SELECT {columns} FROM prices ORDER BY ALL").to_pandas()
+
+
+def last_versions(lake: Path) -> dict[str, int]:
+    "The last version of each table that `files` speaks for, -1 for those never written."
+    return {n: _number(_delta(str(lake), n)) for n in FACTS}
 
 
 def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
@@ -417,9 +422,7 @@ def children(pid: int) -> list[int]:
 
 def state(lake_path: Path) -> str:
     "What a kill interrupted: reading, or writing what does not count yet."
-    from grocery.store.lake import _marks, _versions
-
-    marks, versions = _marks(str(lake_path)), _versions(str(lake_path))
+    marks, versions = _marks(str(lake_path)), last_versions(lake_path)
     if marks and marks != versions:
         return "writing"
     return "reading" if list(lake_path.glob(".staging/*/ledger.json")) else "starting"
@@ -676,3 +679,15 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
         command = [sys.executable, "-c", code, str(tmp_path / f"feeds{n}"), str(tmp_path / f"lake{n}")]
         peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout))
     assert peaks[1] < peaks[0] + 60, peaks
+
+
+def test_a_pipe_is_no_source(tmp_path):
+    os.mkfifo(tmp_path / "PriceFull7290000000001-001-202601010600.xml")
+    with pytest.raises(SourceError, match="there is no such file or folder"):
+        ingest(tmp_path / "PriceFull7290000000001-001-202601010600.xml", open_lake(tmp_path / "lake"))
+
+
+def test_a_dask_address_without_a_port_is_said_at_once(tmp_path):
+    write_market(tmp_path / "feeds", days=1, stores=1)
+    done = run_cli("ingest", tmp_path / "feeds", "--lake", tmp_path / "lake", "--dask", "nothere")
+    assert done.returncode == 2 and "it names no port" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -10,7 +10,7 @@ from test_ingest import PROMO, PROMOTION_ITEM, everything, run_cli, write_market
 
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
-from grocery.store.lake import open_lake
+from grocery.store.lake import find_commit, open_lake
 from grocery.tables import TABLES, make_table
 
 FULL = "<Root><ChainId>7290000000001</ChainId><StoreId>{}</StoreId><Items>{}</Items></Root>"
@@ -173,3 +173,17 @@ def test_where_a_file_was_fetched_from_is_known(tmp_path):
     (tmp_path / ".manifest.jsonl").write_text(json.dumps(line) + '\n{"sha256": "cut')
     ingest(path, open_lake(tmp_path / "lake"), workers=1)
     assert column(open_lake(tmp_path / "lake"), "SELECT fetched_at FROM files") == [datetime(2026, 3, 2, 5, tzinfo=UTC)]
+
+
+def test_a_version_shows_tables_of_which_files_do_not_speak_as_they_were_then(tmp_path):
+    lake = open_lake(tmp_path / "lake")
+    paths = sorted(write_market(tmp_path / "feeds", days=3, stores=1), key=lambda p: p.name[-13:])
+    versions = []
+    for number, path in enumerate(paths[:3]):
+        ingest(path, lake, workers=1)
+        versions.append(lake.versions()["files"])
+        lake.overwrite("products", make_table("products", [{"product_id": str(number)}]))
+    found = [open_lake(lake.path, version=n).read("products")["product_id"].to_pylist() for n in versions]
+    assert found == [[], ["0"], ["1"]] and lake.read("products")["product_id"].to_pylist() == ["2"]
+    times = [find_commit(lake.path, "products", n)["timestamp"] for n in range(3)]
+    assert times == sorted(set(times)) and find_commit(lake.path, "products", 3) == {}

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_ingest import everything, run_cli, write_market
+from test_ingest import everything, last_versions, run_cli, write_market
 
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
-from grocery.store.lake import open_lake, take_lease
+from grocery.store.lake import _marks, open_lake, take_lease
 from grocery.store.staging import find_staging, lock_lake
 from grocery.store.upkeep import compact_lake, vacuum_lake
 from grocery.tables import make_table
@@ -107,9 +107,7 @@ def test_what_a_dead_writer_left_is_taken_back(shelf, tmp_path):
     ingest(paths, open_lake(tmp_path / "whole"), workers=1)
     ingest(paths[:4], open_lake(shelf), workers=1)
     writer = start(shelf, paths, batch=2)
-    from grocery.store.lake import _marks, _versions
-
-    while _versions(shelf) == _marks(shelf) and writer.poll() is None:
+    while last_versions(shelf) == _marks(shelf) and writer.poll() is None:
         time.sleep(0.005)
     os.kill(writer.pid, signal.SIGKILL)
     writer.communicate()
@@ -117,7 +115,7 @@ def test_what_a_dead_writer_left_is_taken_back(shelf, tmp_path):
     assert len(counted["files"]) < 16
     began = time.monotonic()
     ingest(paths[:1], open_lake(shelf), workers=1, wait=0)  # at once: the dead one ran on this machine
-    assert time.monotonic() - began < 10 and everything(shelf) == counted and _versions(shelf) == _marks(shelf)
+    assert time.monotonic() - began < 10 and everything(shelf) == counted and last_versions(shelf) == _marks(shelf)
     ingest(paths, open_lake(shelf), workers=1)
     assert everything(shelf) == everything(tmp_path / "whole")
 

@@ -93,3 +93,69 @@ def test_each_question_has_its_own_moment(tmp_path):
 def test_a_path_that_delta_cannot_hold_is_said_at_once(tmp_path, name):
     with pytest.raises(LakeError, match="Allowed: a path without"):
         open_lake(f"{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{lake}/out.csv'",
+        "EXPLAIN (ANALYZE) COPY (SELECT 1 AS a) TO '{lake}/out.csv'",
+        "explain\nanalyze copy (select 1 as a) to '{lake}/out.csv'",
+        "/* */ EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{lake}/out.csv'",
+        "EXPLAIN ANALYZE EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{lake}/out.csv'",
+        "EXPLAIN ANALYZE CREATE OR REPLACE MACRO main.sum(x) AS 42",
+        "EXPLAIN ANALYZE CREATE TABLE kept AS SELECT 1",
+        "EXPLAIN ANALYZE SET VARIABLE moment = 1",
+    ],
+)
+def test_to_explain_a_question_does_nothing_else(feed, tmp_path, query):
+    lake = open_lake(tmp_path / "lake")
+    ingest(feed, lake, workers=1)
+    before = {p: p.read_bytes() for p in (tmp_path / "lake").rglob("*") if p.is_file()}
+    with pytest.raises(LakeError, match="cannot be answered"):
+        lake.sql(query.format(lake=lake.path))
+    assert {p: p.read_bytes() for p in (tmp_path / "lake").rglob("*") if p.is_file()} == before
+    assert lake.sql("SELECT CAST(sum(price_ils) AS INT) AS s FROM prices").to_pylist() == [{"s": 26}]
+    with pytest.raises(LakeError):
+        lake.sql("SELECT * FROM kept")
+    assert lake.sql("EXPLAIN ANALYZE SELECT * FROM prices").num_rows
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31", "0001-01-01T00:00"])
+def test_a_moment_beyond_the_calendar_is_said(tmp_path, moment):
+    with pytest.raises(LakeError, match="years 2 to 9998"):
+        open_lake(tmp_path, as_of=moment)
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://KEY:hush@bucket/p", "https://user:hush@host/p", "az://a/x?sig=hush", "ftp://b/p?secret=hush"]
+)
+def test_no_message_shows_a_secret(address, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "user:hush@127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    with pytest.raises(LakeError) as error:
+        open_lake(address).sql("SELECT * FROM prices")
+    assert "hush" not in str(error.value)
+
+
+def test_a_lake_that_has_grown_a_column_answers(feed, tmp_path):
+    "Files made before a column was, beside files that have it: each gives what it has."
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    from grocery.tables import TABLES
+
+    old = pa.table({"chain_id": ["1"], "store_id": ["1"], "promotion_id": ["7"]})
+    write_deltalake(tmp_path / "lake" / "promotions", old, partition_by=["chain_id"])
+    lake = open_lake(tmp_path / "lake")
+    assert lake.sql("SELECT promotion_id, withdrawn_at FROM promotions").to_pylist() == [
+        {"promotion_id": "7", "withdrawn_at": None}
+    ]
+    new = TABLES["promotions"].schema.empty_table().to_pylist() or [dict.fromkeys(TABLES["promotions"].schema.names)]
+    new[0] |= {"chain_id": "1", "store_id": "1", "promotion_id": "8", "description": "x"}
+    lake.append("promotions", pa.Table.from_pylist(new, TABLES["promotions"].schema))
+    assert lake.sql("SELECT promotion_id, description FROM promotions ORDER BY 1").to_pylist() == [
+        {"promotion_id": "7", "description": None},
+        {"promotion_id": "8", "description": "x"},
+    ]

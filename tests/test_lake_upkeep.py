@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from test_ingest import everything, run_cli, write_market
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
 from grocery.store.lake import _dataset, open_lake
-from grocery.store.upkeep import _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
+from grocery.store.upkeep import TILE, _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
 from grocery.tables import TABLES, make_table
 
 MOMENTS = (None, "2026-03-01", "2026-03-03T09:00", "2026-03-05")
@@ -211,3 +212,26 @@ def test_tiles_hold_every_row_once(rows, size):
         assert (np.diff(ranges[np.argsort(codes, kind="stable")]) >= 0).all() and (ranges < side).all()
     items = _ranges(columns[0], side)[order]
     assert (np.diff(items) >= 0).all()  # a column of tiles after the other
+
+
+def test_what_vacuum_has_removed_is_said(lake):
+    compact_lake(open_lake(lake))
+    vacuum_lake(open_lake(lake), keep_days=0)
+    with pytest.raises(LakeError, match="What `grocery vacuum` has removed cannot be asked any more"):
+        open_lake(lake, version=1).sql("SELECT count(*) AS n, max(price_ils) FROM prices")
+
+
+def test_large_files_are_written_in_small_row_groups(tmp_path):
+    "A file that is alone already is written again if a single price would cost the reading of too much of it."
+    rows, lake = 3 * TILE, open_lake(tmp_path / "lake")
+    row = dict.fromkeys(TABLES["prices"].schema.names) | {"chain_id": "1", "price_ils": 1, "file_id": "x"}
+    row |= {"valid_from": datetime(2026, 1, 1, tzinfo=UTC)}
+    codes = ({"store_id": str(n % 8), "item_code": f"{n // 8:06}"} for n in range(rows))
+    lake.append("prices", make_table("prices", [row | code for code in codes]))
+    assert [g.num_rows for f in data(lake.path).get_fragments() for g in f.row_groups] == [rows]
+    compact_lake(lake)
+    sizes = [g.num_rows for f in data(lake.path).get_fragments() for g in f.row_groups]
+    assert max(sizes) <= TILE and sum(sizes) == rows
+    version = lake.versions()["prices"]
+    compact_lake(lake)
+    assert lake.versions()["prices"] == version

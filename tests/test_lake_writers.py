@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from test_ingest import everything, leftovers, write_market
+from test_ingest import everything, last_versions, leftovers, write_market
 
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
-from grocery.store.lake import is_gone, name_writer, open_lake
+from grocery.store.lake import _marks, is_gone, name_writer, open_lake
 from grocery.store.staging import lock_lake
 from grocery.tables import TABLES, make_table
 
@@ -124,9 +124,7 @@ def test_the_work_of_a_dead_writer_is_taken_back_at_once_and_written_down(market
     assert counted <= {r[0] for r in everything(lake)["files"]} and leftovers(lake) == []
     actions = open_lake(lake).sql("SELECT DISTINCT action FROM audit ORDER BY 1")["action"].to_pylist()
     assert actions in (["ingest"], ["ingest", "rollback"])  # it may have died just after a batch
-    from grocery.store.lake import _marks, _versions
-
-    assert _marks(str(lake)) == _versions(str(lake))
+    assert _marks(str(lake)) == last_versions(lake)
 
 
 def test_a_recycled_number_is_not_taken_for_the_writer():

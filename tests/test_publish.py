@@ -282,6 +282,23 @@ def test_where_what_changed_cannot_be_told_everything_is_compared(address, tmp_p
     assert (done.mode, done.changed["prices"], done.rows["prices"]) == ("full", 3, 47) and "cannot be told" in done.why
 
 
+def test_a_lake_that_was_put_back_from_a_copy_is_compared_with_all(address, tmp_path):
+    "It counts on from an older version: the numbers of its versions are the same again, and mean something else."
+    import shutil
+
+    lake = lake_with(tmp_path / "lake", prices=100)
+    shutil.copytree(tmp_path / "lake", tmp_path / "copy")
+    lake.overwrite("prices", lake.read("prices").slice(10))
+    publish(address, lake)
+    for more in (1, 2):
+        shutil.rmtree(tmp_path / "lake")
+        shutil.copytree(tmp_path / "copy", tmp_path / "lake")
+        for _ in range(more):
+            lake.overwrite("prices", lake.read("prices").slice(3))
+        done = publish(address, lake)
+        assert (done.mode, done.why, done.rows["prices"]) == ("full", "the lake went back", 100 - 3 * more)
+
+
 @pytest.mark.parametrize("what", ["another lake", "made anew", "days", "much", "asked"])
 def test_where_it_is_not_certain_everything_is_compared(address, what, tmp_path):
     import shutil

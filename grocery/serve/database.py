@@ -9,7 +9,7 @@ __all__ = ['CENT', 'DIMENSIONS', 'JSON', 'BIG', 'Maybe', 'Amount', 'Price', 'Mom
            'find_address', 'open_database', 'clear_errors', 'begin', 'find_revision', 'find_revisions', 'move',
            'migrate', 'lock', 'refresh']
 
-# %% ../../nbs/lib/70_serve.database.ipynb #d9d2ed8c
+# %% ../../nbs/lib/70_serve.database.ipynb #a499f136
 import json
 import os
 import re
@@ -27,7 +27,7 @@ from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
 from ..errors import DatabaseError, MissingExtraError, need
-from ..settings import read_settings
+from ..settings import hide_secrets, read_settings
 
 # %% ../../nbs/lib/70_serve.database.ipynb #472f95fe
 CENT = Decimal("0.0001")
@@ -472,10 +472,7 @@ def draw_erd() -> str:  # text in Mermaid's erDiagram language, which GitHub and
     }
     return "\n".join(lines + [f"    {one} ||--o{{ {many} : has" for one, many in sorted(ties)])
 
-# %% ../../nbs/lib/70_serve.database.ipynb #df415423
-_SECRET = re.compile(r"(?i)((?:^|[?&\s;])\w*(?:pass|secret|token|key)\w*=)[^&\s;]*")
-
-
+# %% ../../nbs/lib/70_serve.database.ipynb #8fdc5148
 def say_address(
     address: str | Path | sa.URL,  # a file or an address
 ) -> str:  # the same with *** for whatever may be a secret
@@ -483,14 +480,9 @@ def say_address(
     if isinstance(address, sa.URL) and address.get_backend_name() == "sqlite":
         return str(address.database)
     text = address.render_as_string(hide_password=False) if isinstance(address, sa.URL) else str(address)
-    text = text.replace("+psycopg://", "://", 1)
-    scheme, mark, rest = text.partition("://") if "://" in text else ("", "", text)
-    before, at, after = rest.rpartition("@")
-    if at and ":" in before:
-        text = f"{scheme}{mark}{before.partition(':')[0]}:***@{after}"
-    return _SECRET.sub(r"\1***", text)
+    return hide_secrets(text.replace("+psycopg://", "://", 1))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #0a9f034c
+# %% ../../nbs/lib/70_serve.database.ipynb #d7b8d9fe
 def find_address(
     address: str
     | Path
@@ -517,6 +509,10 @@ def find_address(
             need("psycopg", "serve")
         except ImportError as error:  # psycopg without a libpq to speak through
             raise MissingExtraError(f"psycopg cannot be used ({error}). Run: pip install 'grocery[serve]'") from None
+        if "@" in (url.host or ""):
+            raise DatabaseError(
+                f"The address of the database holds an @ too many, perhaps in the password: write it as %40. {allowed}"
+            )
         return url.set(drivername="postgresql+psycopg")
     if kind == "sqlite" and url.database and url.database != ":memory:" and not (url.host or url.username):
         return url.set(drivername="sqlite+pysqlite", database=str(Path(url.database).absolute()))
@@ -526,14 +522,19 @@ def find_address(
         else f"Database {say_address(url)}: unknown kind {kind!r}. {allowed}"
     )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #925ef6f3
+# %% ../../nbs/lib/70_serve.database.ipynb #574707b1
+def _milliseconds(seconds: float) -> int:
+    "Write a time to wait as databases take it: nobody waits longer than a day."
+    return int(min(86_400, max(0, seconds)) * 1000)
+
+
 def _set_up_sqlite(engine: sa.Engine, wait_s: float) -> None:
     "Give each connection of SQLite our rules."
 
     @sa.event.listens_for(engine, "connect")
     def rules(connection, _) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: the driver would end transactions on its own
-        connection.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {_milliseconds(wait_s)}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = NORMAL")
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",) and not _is_read_only(engine.url):
@@ -656,17 +657,18 @@ def move(
     step = command.downgrade if known.index(there) < known.index(now) else command.upgrade
     step(_alembic(connection), there)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #7b8628d8
+# %% ../../nbs/lib/70_serve.database.ipynb #aa877542
 def migrate(
     address: str | Path | sa.URL | None = None,  # as for find_address; None is the setting `database`
     to: str = "up",  # "up": the newest; "down": one step back; or a revision, "base" for nothing at all
     force: bool = False,  # drop rows that no publish brings back
 ) -> tuple[str, str]:  # the revision before and after
     "Move a database's schema; raise DatabaseError if it cannot be, and then nothing has happened."
-    engine = open_database(address)
+    known, engine = ["base", *find_revisions()], open_database(address)
+    if to not in ("up", "down", "head", *known):
+        raise DatabaseError(f"Unknown revision {to!r}. Allowed: up, down, {', '.join(known)}.")
     if engine.dialect.name == "sqlite" and not _is_read_only(engine.url):
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-    known = ["base", *find_revisions()]
     with clear_errors(engine, "migrated"), begin(engine) as connection:
         lock(connection)
         before = find_revision(connection) or "base"
@@ -674,7 +676,9 @@ def migrate(
         if to == "down":
             target = known[max(known.index(before) - 1, 0)] if before in known else before
         if target not in known:
-            raise DatabaseError(f"Unknown revision {to!r}. Allowed: up, down, {', '.join(known)}.")
+            raise DatabaseError(
+                f"The schema is {before!r}, which this version does not know. Update grocery; known: {', '.join(known)}."
+            )
         lost = _lost(connection) if before in known and known.index(target) < known.index(before) else {}
         if lost and not force:
             counts = ", ".join(f"{n:,} {name}" for name, n in lost.items())
@@ -688,7 +692,7 @@ def migrate(
 # %% ../../nbs/lib/70_serve.database.ipynb #8b5f8507
 _LOCK = 0x67726F63657279  # "grocery"
 
-# %% ../../nbs/lib/70_serve.database.ipynb #30ffe024
+# %% ../../nbs/lib/70_serve.database.ipynb #10d19fd6
 def lock(
     connection: sa.Connection,  # in a transaction that writes
     wait_s: float = 60.0,  # seconds to wait for another one
@@ -696,7 +700,7 @@ def lock(
     "Be the only one who publishes, restores or migrates, until the transaction ends; raise DatabaseError if another one does not end in time."
     if connection.dialect.name != "postgresql":
         return
-    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(wait_s * 1000)}ms'"))
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_milliseconds(wait_s)}ms'"))
     try:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     except sa.exc.OperationalError as error:

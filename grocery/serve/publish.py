@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['PARTS', 'SHARE', 'BATCH', 'Part', 'Snapshot', 'take_snapshot', 'Plan', 'load', 'Published', 'publish']
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #cf4eb40d
+# %% ../../nbs/lib/72_serve.publish.ipynb #8998599c
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +45,7 @@ from grocery.serve.database import (
     refresh,
     say_address,
 )
-from ..store.lake import Lake, _dataset, _delta, _marks, open_lake
+from ..store.lake import Lake, _dataset, _delta, _marks, find_commit, open_lake
 from ..tables import TABLES
 from ..text import fold
 
@@ -124,7 +126,7 @@ _ITEMS = Part(
     keep="good(chain_id) AND good(item_code)",
 )
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #2a7a88f5
+# %% ../../nbs/lib/72_serve.publish.ipynb #833186fd
 _PRICES = Part(
     "prices",
     PriceRecord,
@@ -137,12 +139,13 @@ _PRICES = Part(
     alone=True,
 )
 
-_LASTING = "(ends_at IS NULL OR ends_at >= getvariable('since'))"
+_LASTING = "withdrawn_at IS NULL AND (ends_at IS NULL OR ends_at >= getvariable('since'))"
 _NAMED = "good(chain_id) AND good(store_id) AND good(promotion_id)"
 _TERMS = "chain_id store_id promotion_id description starts_at ends_at reward_type discount_type min_qty max_qty discounted_price_ils discounted_unit_price_ils discount_rate min_purchase_ils club_id is_coupon is_gift is_weighted allow_multiple redemption_limit weekdays remarks last_seen_at"
 _ITEM_TERMS = "chain_id store_id promotion_id group_id item_code item_type is_gift reward_type min_qty max_qty discounted_price_ils discount_rate"
+_COMPARED = f"{_TERMS} withdrawn_at".replace(" ", ", ")
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #6cc9b835
+# %% ../../nbs/lib/72_serve.publish.ipynb #9802ad95
 def _tidied(table: str, columns: str) -> str:
     "Write the columns of a lake table for a SELECT, each tidied as its type needs."
     schema, how = TABLES[table].schema, {pa.string(): "tidy", pa.float64(): "number"}
@@ -156,7 +159,7 @@ _PROMOTIONS = Part(
     "promotions",
     Promotion,
     f"""SELECT {_tidied("promotions", _TERMS)} FROM promotions WHERE {_NAMED} AND {_LASTING}""",
-    {"promotions": _TERMS.replace(" ", ", ")},
+    {"promotions": _COMPARED},
     ("chain_id", "store_id", "promotion_id"),
     keep=_NAMED,
 )
@@ -167,7 +170,7 @@ _PROMOTION_ITEMS = Part(
     f"""SELECT * REPLACE (coalesce(group_id, '') AS group_id)
     FROM (SELECT {_tidied("promotion_items", _ITEM_TERMS)} FROM promotion_items
     SEMI JOIN (SELECT * FROM promotions WHERE {_LASTING}) USING (chain_id, store_id, promotion_id) WHERE {_NAMED} AND good(item_code) AND (group_id IS NULL OR length(group_id) <= 64))""",
-    {"promotions": _TERMS.replace(" ", ", "), "promotion_items": _ITEM_TERMS.replace(" ", ", ")},
+    {"promotions": _COMPARED, "promotion_items": _ITEM_TERMS.replace(" ", ", ")},
     ("chain_id", "store_id", "promotion_id"),
     keep=f"{_NAMED} AND good(item_code) AND (group_id IS NULL OR length(group_id) <= 64)",
 )
@@ -195,7 +198,17 @@ _ITEM_NAMES = Part(
 )
 PARTS = (_STORES, _PRODUCTS, _ITEMS, _PRODUCT_NAMES, _ITEM_NAMES, _PRICES, _PROMOTIONS, _PROMOTION_ITEMS)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #194ff061
+# %% ../../nbs/lib/72_serve.publish.ipynb #58dea273
+def _say_version(path: str, name: str, table) -> dict:
+    "Say which table this is, at which version, and which commit made it: a lake that was put back counts on from an older one."
+    commit = json.dumps(find_commit(path, name, table.version()), sort_keys=True, default=str)
+    return {
+        "id": str(table.metadata().id),
+        "version": table.version(),
+        "commit": sha256(commit.encode()).hexdigest()[:16],
+    }
+
+
 @dataclass(frozen=True)
 class Snapshot:
     "The tables of a lake at one moment."
@@ -206,7 +219,7 @@ class Snapshot:
     @property
     def versions(self) -> dict[str, dict]:
         "Id and version of each table that was ever written."
-        return {n: {"id": str(t.metadata().id), "version": t.version()} for n, t in self.tables.items()}
+        return {n: _say_version(self.path, n, t) for n, t in self.tables.items()}
 
     @property
     def version(self) -> int:
@@ -256,7 +269,7 @@ def _difference(snapshot: Snapshot, name: str, before: int | None) -> tuple[obje
         return None
     return came, went
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #009dae13
+# %% ../../nbs/lib/72_serve.publish.ipynb #786abc4d
 def _open_duck(snapshot: Snapshot, since: datetime):
     "Open DuckDB over a snapshot."
     import duckdb
@@ -264,6 +277,7 @@ def _open_duck(snapshot: Snapshot, since: datetime):
     duck = duckdb.connect(config={"python_enable_replacements": "false"})
     duck.execute("SET TimeZone = 'UTC'")
     duck.execute("SET preserve_insertion_order = false")
+    duck.execute("SET enable_progress_bar = false")
     for name in _READ:
         table = snapshot.tables.get(name)
         duck.register(name, TABLES[name].schema.empty_table() if table is None else _dataset(table, name))
@@ -311,7 +325,15 @@ class Plan:
         now = self.snapshot.versions
         return self.last is None or any(now.get(n) != self.last.lake_tables.get(n) for n in part.compare)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #4fc27696
+# %% ../../nbs/lib/72_serve.publish.ipynb #cd3f4bca
+def _version_again(snapshot: Snapshot, name: str, version: int) -> dict | None:
+    "Say what a version of a table is today; None if it is no more."
+    with suppress(LakeError):
+        if name in snapshot.tables and version <= snapshot.tables[name].version():
+            return _say_version(snapshot.path, name, _delta(snapshot.path, name, version))
+    return None
+
+
 def _plan(connection: sa.Connection, snapshot: Snapshot, days: int, full: bool) -> Plan:
     "Decide what to move."
     everything = Plan(snapshot, days, _find_newest(snapshot))
@@ -323,7 +345,7 @@ def _plan(connection: sa.Connection, snapshot: Snapshot, days: int, full: bool) 
         "asked for": full,
         "another lake": last.lake != _say_lake(snapshot.path)
         or any(n not in now or now[n]["id"] != was["id"] for n, was in known.items()),
-        "the lake went back": any(now[n]["version"] < was["version"] for n, was in known.items() if n in now),
+        "the lake went back": any(was != _version_again(snapshot, n, was["version"]) for n, was in known.items()),
         "another number of days": last.days != days,
         "another schema or version": (last.revision, last.code_version) != (find_revisions()[-1], __version__),
         "the newest file is older": last.since is None or last.since > everything.since,

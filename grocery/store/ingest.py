@@ -6,7 +6,7 @@
 __all__ = ['NOT_YET', 'PORTION', 'KEPT', 'EXAMPLES', 'BATCH_ROWS', 'BATCH_BYTES', 'NAMES', 'find_files', 'Staged', 'Ingested',
            'Progress', 'ingest']
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #362dc4a1
+# %% ../../nbs/lib/23_store.ingest.ipynb #10727a83
 import heapq
 import json
 import os
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from operator import and_
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from ..feeds.check import write_feed
 from ..feeds.names import parse_name
 from ..feeds.table import MAPPINGS
 from .history import FAR, Columns, extend_columns, sort_rows
-from .lake import WORD, Lake, Lease
+from .lake import WORD, Lake, Lease, quote
 from grocery.store.staging import (
     COULD_NOT,
     ONE_PER_CHAIN,
@@ -52,7 +52,7 @@ from ..tables import MONEY, REASONS, TABLES, make_table
 # %% ../../nbs/lib/23_store.ingest.ipynb #485e1b02
 NOT_YET = (".part", ".tmp", ".crdownload")
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #a5269d89
+# %% ../../nbs/lib/23_store.ingest.ipynb #46c700d6
 def find_files(
     sources: str | Path | Iterable[str | Path],  # files and folders
 ) -> list[Path]:  # every file once, the oldest publication first by its name
@@ -60,7 +60,7 @@ def find_files(
     sources = [sources] if isinstance(sources, str | Path) else list(sources)
     found: dict[Path, None] = {}
     for source in map(Path, sources):
-        if not source.exists():
+        if not source.is_file() and not source.is_dir():
             raise SourceError(
                 f"Source {source}: there is no such file or folder. Allowed: a feed file, or a folder of them."
             )
@@ -145,7 +145,7 @@ def _words(codes: np.ndarray, words: pa.Array) -> pa.Array:
     "The reverse of _encode."
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), words)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #85b461bf
+# %% ../../nbs/lib/23_store.ingest.ipynb #65e16ffd
 PORTION = 500_000  # rows
 
 
@@ -166,11 +166,11 @@ class _Portion:
     def sql(self) -> str:
         "As Delta's predicate."
         chains = " OR ".join(
-            f"(chain_id = {_quoted(c)}" + (f" AND {_in_list('store_id', s)})" if s else ")")
+            f"(chain_id = {quote(c)}" + (f" AND {_in_list('store_id', s)})" if s else ")")
             for c, s in self.stores.items()
         )
         low, high = (
-            f" AND item_code {sign} {_quoted(code)}" if code else ""
+            f" AND item_code {sign} {quote(code)}" if code else ""
             for sign, code in ((">=", self.low), ("<", self.high))
         )
         return f"({chains}){low}{high}"
@@ -194,11 +194,7 @@ def _any(parts: list[pc.Expression]) -> pc.Expression:
 
 
 def _in_list(column: str, values: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(_quoted(v) for v in values)})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"{column} IN ({', '.join(quote(v) for v in values)})"
 
 # %% ../../nbs/lib/23_store.ingest.ipynb #12f9bca8
 def _portions(batch: list[Staged], name: str, counts: pd.DataFrame) -> Iterator[_Portion]:
@@ -275,7 +271,7 @@ def _seen_between(
         )
     return newest
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #936b2990
+# %% ../../nbs/lib/23_store.ingest.ipynb #012e2f06
 def _read(lake: Lake, name: str, where: pc.Expression) -> pa.Table:
     "Read a part of a table, codes as dictionaries."
     return lake.read(name, where, words=_CODES & set(TABLES[name].schema.names))
@@ -295,13 +291,21 @@ def _times(lake: Lake, batch: list[Staged], ids: pa.Array) -> pd.Series:
     return known.reindex(ids.to_pandas())
 
 
-def _keep_newest(lake: Lake, name: str, batch: list[Staged], portion: _Portion, only: pc.Expression | None) -> pa.Table:
+def _keep_newest(
+    lake: Lake,
+    name: str,
+    batch: list[Staged],
+    portion: _Portion,
+    only: pc.Expression | None,
+    finish: Callable[[pa.Table], pa.Table] = lambda newest: newest,
+) -> pa.Table:
     "Replace a part of a table by what the newest of old and staged files say; of the staged rows, `only` some."
     newest = _read(lake, name, portion.filter)
     for some in _in_groups(batch, name):
         both = pa.concat_tables([newest, _scan(some, name, where=only)])
         (file,), ids = _encode(both["file_id"])
         newest = _newest(name, both, file, _times(lake, batch, ids))
+    newest = finish(newest)
     lake.overwrite(name, newest, portion.sql)
     return newest
 
@@ -330,17 +334,49 @@ def _write_described(lake: Lake, batch: list[Staged]) -> None:
                 alone = not low and not high and all(len(s.rows[name]) == 1 for s in some)
                 _keep_newest(lake, name, some, only, None if alone else only.filter)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #2c7fdeb8
+# %% ../../nbs/lib/23_store.ingest.ipynb #da72c532
 def _write_promotions(lake: Lake, batch: list[Staged]) -> None:
-    "Write promotions and their lines, some stores at a time."
-    counts = pd.concat([_count(batch, name) for name in ("promotions", "promotion_items")])
+    "Write promotions and their lines, some stores at a time, and which file spoke of which store."
+    listed = pd.concat([_count(batch, "promotions"), _empty_lists(batch)])
+    counts = pd.concat([listed, _count(batch, "promotion_items")])
+    new = _store_files(batch, listed, "promotions")
     for portion in _portions(batch, "promotions", counts):
         some, only = _only(batch, counts, portion)
-        promotions = _keep_newest(lake, "promotions", some, portion, only)
+        files = pd.concat([lake.read("promotion_files", portion.filter).to_pandas(), _of(new, portion)])
+        promotions = _keep_newest(lake, "promotions", some, portion, only, partial(_withdraw, files=files))
         lines = pa.concat_tables(
             [_read(lake, "promotion_items", portion.filter), _scan(some, "promotion_items", where=only)]
         )
         lake.overwrite("promotion_items", _lines(lines, promotions), portion.sql)
+    lake.append("promotion_files", pa.Table.from_pandas(new, TABLES["promotion_files"].schema, preserve_index=False))
+
+
+def _empty_lists(batch: list[Staged]) -> pd.DataFrame:
+    "Name the stores whose complete list of promotions is empty, as `_count` would."
+    empty = [
+        s for s in batch if s.ledger["kind"] == "PromoFull" and not s.rows.get("promotions") and s.ledger["store_id"]
+    ]
+    rows = [{k: s.ledger[k] for k in ("chain_id", "store_id")} | {"file_id": s.file_id, "rows": 0} for s in empty]
+    return pd.DataFrame(rows, columns=["chain_id", "store_id", "file_id", "rows"])
+
+
+def _withdraw(promotions: pa.Table, files: pd.DataFrame) -> pa.Table:
+    "Say when each promotion was withdrawn: at the first complete list of its store after the last one that named it."
+    full, moment = files[files["is_full"].astype(bool)], TABLES["promotions"].schema.field("withdrawn_at").type
+    lists = full[["chain_id", "store_id", "published_at"]].astype({"published_at": "datetime64[us, UTC]"})
+    own = promotions.select(["chain_id", "store_id", "last_seen_at"]).to_pandas()
+    own = own.astype({"chain_id": str, "store_id": str, "last_seen_at": "datetime64[us, UTC]"}).reset_index()
+    after = pd.merge_asof(
+        own.sort_values("last_seen_at"),
+        lists.sort_values("published_at"),
+        left_on="last_seen_at",
+        right_on="published_at",
+        by=["chain_id", "store_id"],
+        direction="forward",
+        allow_exact_matches=False,
+    )
+    at = promotions.schema.get_field_index("withdrawn_at")
+    return promotions.set_column(at, "withdrawn_at", pa.array(after.sort_values("index")["published_at"], moment))
 
 
 def _lines(lines: pa.Table, promotions: pa.Table) -> pa.Table:
@@ -409,13 +445,13 @@ def _to_table(name: str, columns: Columns, words: dict[str, pa.Array]) -> pa.Tab
         }
     return pa.table(out).select(TABLES[name].schema.names)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #225d214b
+# %% ../../nbs/lib/23_store.ingest.ipynb #786e25c7
 def _write_prices(lake: Lake, batch: list[Staged]) -> None:
     "Write prices, marks and the stores' timelines."
     counts = _count(batch, "prices")
     if not len(counts):
         return
-    new = _store_files(batch, counts)
+    new = _store_files(batch, counts, "items")
     first = new.groupby(["chain_id", "store_id"])["published_at"].min()
     after = (pc.field("published_at") >= first.min()) & pc.field("chain_id").isin(list(new["chain_id"].unique()))
     old = lake.read("store_files", after).to_pandas()
@@ -433,12 +469,12 @@ def _write_prices(lake: Lake, batch: list[Staged]) -> None:
     lake.append("store_files", pa.Table.from_pandas(new, TABLES["store_files"].schema, preserve_index=False))
 
 
-def _store_files(batch: list[Staged], counts: pd.DataFrame) -> pd.DataFrame:
-    "Say which stores each price file speaks of, and whether it lists everything: a cut file's silence says nothing."
+def _store_files(batch: list[Staged], counts: pd.DataFrame, rows: str) -> pd.DataFrame:
+    "Say of which stores each file speaks, and whether it lists everything: a cut file's silence says nothing. `rows` is what its rows are called."
     ledgers = {s.file_id: s.ledger for s in batch}
-    full = [ledgers[i]["kind"] == "PriceFull" and ledgers[i]["complete"] for i in counts["file_id"]]
+    full = [ledgers[i]["kind"].endswith("Full") and ledgers[i]["complete"] for i in counts["file_id"]]
     moments = pd.to_datetime([ledgers[i]["published_at"] for i in counts["file_id"]], utc=True).as_unit("us")
-    return counts.rename(columns={"rows": "items"}).assign(published_at=moments, is_full=full)
+    return counts.rename(columns={"rows": rows}).assign(published_at=moments, is_full=full)
 
 # %% ../../nbs/lib/23_store.ingest.ipynb #b99caa80
 def _fold_stores(

@@ -7,7 +7,7 @@ __all__ = ['BELIEF', 'PRICE_CHECKS', 'OUTLINE', 'FAR_KM', 'PORTION', 'Belief', '
            'is_own_code', 'check_code', 'check_quantity', 'find_place', 'is_in_israel', 'measure_km', 'check_position',
            'check_lake', 'make_quality', 'name_figures']
 
-# %% ../../nbs/lib/25_store.quality.ipynb #3d13238a
+# %% ../../nbs/lib/25_store.quality.ipynb #0ffcd5cf
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..feeds.clean import make_gtin
-from .lake import Lake
+from .lake import Lake, quote
 from ..tables import ISRAEL, TABLES
 from ..text import fold
 from ..units import parse_name_quantity
 
-# %% ../../nbs/lib/25_store.quality.ipynb #e7630452
+# %% ../../nbs/lib/25_store.quality.ipynb #32d0db7f
 @dataclass(frozen=True)
 class Belief:
     "How real prices move and how mistakes are made."
@@ -81,7 +81,7 @@ def _day_ends(seconds: np.ndarray) -> np.ndarray:
     days, which = np.unique(_local_days(seconds), return_inverse=True)
     return (_seconds(pd.DatetimeIndex(days + np.timedelta64(1, "D")).tz_localize(ISRAEL)) - 1)[which]
 
-# %% ../../nbs/lib/25_store.quality.ipynb #c67711d4
+# %% ../../nbs/lib/25_store.quality.ipynb #813028e1
 def _describe(prices: pd.DataFrame, items: pd.DataFrame | None) -> pd.DataFrame:
     "Put each item's facts, and what names its product, beside a history."
     frame = prices[[*_SERIES, "price_ils", "valid_from", "valid_to"]].assign(
@@ -198,7 +198,7 @@ def _swaps(agorot: np.ndarray) -> np.ndarray:
 
 _swaps(np.array([1290]))[0].tolist()
 
-# %% ../../nbs/lib/25_store.quality.ipynb #21acb247
+# %% ../../nbs/lib/25_store.quality.ipynb #e6ef41e2
 def _unit_ratios(facts: pd.DataFrame) -> np.ndarray:
     "All ratios between an item's price and the price of another of its units; nan fills up."
     quantity, pack = (facts[c].astype(float).to_numpy() for c in ("quantity", "pack_count"))
@@ -214,7 +214,7 @@ def _unit_ratios(facts: pd.DataFrame) -> np.ndarray:
     ratios = np.stack(ratios + [np.where(weighed, np.nan, carton) for carton in (6, 12, 24, 1 / 6, 1 / 12)], axis=1)
     return np.where(np.abs(np.log(ratios)) > 0.04, ratios, np.nan)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #2894883f
+# %% ../../nbs/lib/25_store.quality.ipynb #a857c981
 def _mistakes(price: np.ndarray, right: np.ndarray, facts: pd.DataFrame, belief: Belief) -> np.ndarray:
     "How likely each kind of PRICE_CHECKS is to make `price` of `right`: one column a kind."
     agorot = np.round(price * 100).astype(np.int64)
@@ -230,7 +230,7 @@ def _mistakes(price: np.ndarray, right: np.ndarray, facts: pd.DataFrame, belief:
     anything = belief.others * np.where(np.abs(np.log(price / right)) > belief.wild, 0.01 / price / 8, 0)
     return np.stack([shift, np.where(shift > 0, 0, swap), np.where(shift > 0, 0, unit), anything], axis=1)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #70735834
+# %% ../../nbs/lib/25_store.quality.ipynb #11d25df6
 _ENDINGS = np.array([0.1, 60.0])  # an ending is at most so much rarer or more usual than one in a hundred
 
 
@@ -270,7 +270,7 @@ def _history(shelves: _Shelves, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     moves = np.abs(np.diff(logs, axis=1))
     return logs, np.clip((np.nansum(moves, axis=1) + 3 * 0.04) / (np.isfinite(moves).sum(axis=1) + 3), 0.04, 0.25)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #cec3318b
+# %% ../../nbs/lib/25_store.quality.ipynb #19fe1b81
 def _excuses(
     belief: Belief, log: np.ndarray, move: np.ndarray, now: np.ndarray, then: np.ndarray
 ) -> tuple[np.ndarray, ...]:
@@ -294,7 +294,7 @@ def _real(
         (moves + like * excused) * tick * lift + belief.returns * returns + (same + belief.sisters * sisters) * excused
     )
 
-# %% ../../nbs/lib/25_store.quality.ipynb #999ea1b8
+# %% ../../nbs/lib/25_store.quality.ipynb #8fc80e8d
 def _first_prices(
     log: np.ndarray, now: np.ndarray, rivals: np.ndarray, belief: Belief
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -321,7 +321,7 @@ def _suspects(shelves: _Shelves, rows: np.ndarray, belief: Belief) -> np.ndarray
     could = _mistakes(shelves.price[rows], right, shelves.frame.iloc[rows][_FACTS], belief).sum(axis=1) > 0
     return rows[(last < 0) | (could & (shelves.price[rows] != right))]
 
-# %% ../../nbs/lib/25_store.quality.ipynb #83784bf1
+# %% ../../nbs/lib/25_store.quality.ipynb #01f588a8
 def _judge(
     shelves: _Shelves, rows: np.ndarray, lift: np.ndarray, shared: pd.MultiIndex, belief: Belief, look_ahead_days: int
 ) -> tuple[np.ndarray, ...]:
@@ -363,7 +363,7 @@ def _came_back(shelves: _Shelves, rows: np.ndarray, until: np.ndarray) -> np.nda
     last = shelves.before(rows)
     return ended & (last >= 0) & (np.abs(shelves.log[after] - shelves.log[np.maximum(last, 0)]) < 0.003)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #9c97b1a9
+# %% ../../nbs/lib/25_store.quality.ipynb #d7057724
 def _find(
     frame: pd.DataFrame,
     rows: np.ndarray,
@@ -395,7 +395,7 @@ def _find(
         check=np.array(PRICE_CHECKS)[kind[found]], score=sure, expected_ils=np.exp(expected[found]).round(2)
     )
 
-# %% ../../nbs/lib/25_store.quality.ipynb #84ea287f
+# %% ../../nbs/lib/25_store.quality.ipynb #1dff222d
 def find_price_errors(
     prices: pd.DataFrame,  # a price history: chain_id, store_id, item_code, price_ils, valid_from, valid_to (UTC)
     items: pd.DataFrame
@@ -410,7 +410,7 @@ def find_price_errors(
     columns = [*_SERIES, "valid_from", "valid_to", "price_ils", "expected_ils", "check", "score", "file_id"]
     return found[columns].sort_values(["valid_from", *_SERIES]).reset_index(drop=True)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #bb9f176f
+# %% ../../nbs/lib/25_store.quality.ipynb #2f10c8f2
 def find_price_outliers(
     prices: pd.DataFrame,  # a price history, as for find_price_errors
     *,
@@ -513,7 +513,7 @@ def measure_km(
     north = (here[0] - there[0]) * 111.2
     return float(np.hypot(north, (here[1] - there[1]) * 111.3 * np.cos(np.radians((here[0] + there[0]) / 2))))
 
-# %% ../../nbs/lib/25_store.quality.ipynb #653b924a
+# %% ../../nbs/lib/25_store.quality.ipynb #c84def4c
 def check_position(
     latitude: float | None,  # degrees north
     longitude: float | None,  # degrees east
@@ -554,7 +554,7 @@ SELECT 'prices' AS subject, chain_id, store_id, item_code AS code, price_ils::DO
 FROM prices WHERE (price_ils < 0.05 OR price_ils > 20000) AND {asked}""",
 }
 
-# %% ../../nbs/lib/25_store.quality.ipynb #1820dcca
+# %% ../../nbs/lib/25_store.quality.ipynb #11e41623
 _DATED = """
 SELECT 'items' AS subject, i.chain_id, NULL AS store_id, i.item_code AS code, i.updated_at, NULL::TIMESTAMPTZ AS starts_at, NULL::TIMESTAMPTZ AS ends_at, f.published_at, i.file_id FROM items i JOIN files f USING (file_id)
 UNION ALL SELECT 'stores', s.chain_id, s.store_id, NULL, s.updated_at, NULL, NULL, f.published_at, s.file_id FROM stores s JOIN files f USING (file_id)
@@ -587,7 +587,7 @@ SELECT 'stores' AS subject, s.chain_id, s.store_id, NULL AS code, 'in price file
 FROM store_files s ANTI JOIN stores t USING (chain_id, store_id) GROUP BY s.chain_id, s.store_id"""
 }
 
-# %% ../../nbs/lib/25_store.quality.ipynb #7eea07fd
+# %% ../../nbs/lib/25_store.quality.ipynb #070bc08e
 _SCHEMA = TABLES["findings"].schema.remove(TABLES["findings"].schema.get_field_index("day"))
 
 
@@ -610,7 +610,7 @@ def _stack(parts: list[pd.DataFrame]) -> pa.Table:
         [_SCHEMA.empty_table(), *(pa.Table.from_pandas(part, _SCHEMA, preserve_index=False) for part in wide)]
     )
 
-# %% ../../nbs/lib/25_store.quality.ipynb #54b58aa6
+# %% ../../nbs/lib/25_store.quality.ipynb #c47fbb5e
 _TOLD = """
 SELECT chain_id, item_code AS code, gtin, item_name, quantity, unit, file_id FROM items
 WHERE (gtin IS NULL AND length(ltrim(item_code, '0')) BETWEEN 12 AND 14) OR (unit IN ('g', 'ml') AND quantity > 0 AND NOT coalesce(is_weighted, false))"""
@@ -652,7 +652,7 @@ def _check_stores(lake: Lake) -> pd.DataFrame:
     ]
     return stores[stores["check"].notna()].assign(subject="stores", score=1.0)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #9ea0bb67
+# %% ../../nbs/lib/25_store.quality.ipynb #7c1257dc
 PORTION = 500_000  # stretches judged at once
 
 _PORTION = """
@@ -672,7 +672,7 @@ SELECT p.chain_id, p.store_id, p.valid_from, b.price_ils::DOUBLE AS before, p.pr
 JOIN prices b ON (p.chain_id, p.store_id, p.item_code, p.valid_from) = (b.chain_id, b.store_id, b.item_code, b.valid_to)
 WHERE p.price_ils <> b.price_ils AND {asked} GROUP BY ALL HAVING count(*) > 1"""
 
-# %% ../../nbs/lib/25_store.quality.ipynb #35765915
+# %% ../../nbs/lib/25_store.quality.ipynb #2cd180b1
 def _check_prices(lake: Lake, file_ids: list[str] | None, belief: Belief) -> pd.DataFrame:
     "Judge the prices that some files began; None asks all."
     rows = lake.sql("SELECT count(*) AS n FROM prices")["n"][0].as_py()
@@ -709,10 +709,10 @@ def _among(file_ids: list[str] | None, column: str) -> str:
     "A condition on a file's id, in SQL; None takes all."
     if file_ids is None:
         return "true"
-    quoted = ", ".join("'" + file_id.replace("'", "''") + "'" for file_id in file_ids)
+    quoted = ", ".join(map(quote, file_ids))
     return f"{column} IN ({quoted})" if file_ids else "false"
 
-# %% ../../nbs/lib/25_store.quality.ipynb #8c203f6d
+# %% ../../nbs/lib/25_store.quality.ipynb #fa8f0b86
 def check_lake(
     lake: Lake,  # an open lake; its table `findings` is written
     file_ids: Iterable[str]
@@ -748,7 +748,7 @@ def _file_days(lake: Lake) -> pd.DataFrame:
     files = lake.sql("SELECT file_id, chain_id, published_at FROM files").to_pandas()
     return files.assign(day=files["published_at"].dt.tz_convert(ISRAEL).dt.date)
 
-# %% ../../nbs/lib/25_store.quality.ipynb #311887ce
+# %% ../../nbs/lib/25_store.quality.ipynb #3f7dcc5c
 _LEVELS = {
     "file": ["chain_id", "day", "file_id"],
     "chain_day": ["chain_id", "day"],
@@ -769,7 +769,7 @@ _SHARES = {  # metric -> of which table, what is counted; per chain and in all
     "open_prices": ("prices_now", None),
 }
 
-# %% ../../nbs/lib/25_store.quality.ipynb #2932426a
+# %% ../../nbs/lib/25_store.quality.ipynb #54e76372
 def _ledger_figures(ledgers: pd.DataFrame, level: str, keys: list[str]) -> pd.DataFrame:
     "Sum ledgers and findings for one level, and set them in proportion."
     sums = [c for c in ledgers if c in _SUMS or c.startswith("finding.")]
@@ -795,7 +795,7 @@ def _share_figures(lake: Lake) -> list[pd.DataFrame]:
             )
     return parts
 
-# %% ../../nbs/lib/25_store.quality.ipynb #6e6798a0
+# %% ../../nbs/lib/25_store.quality.ipynb #354eb4c6
 def make_quality(
     lake: Lake,  # an open lake, after check_lake; its table `quality` is written
 ) -> pd.DataFrame:  # the whole table `quality`: level, chain_id, day, file_id, metric, value

@@ -7,11 +7,12 @@ __all__ = ['HALF', 'LEDGER', 'COULD_NOT', 'ONE_PER_CHAIN', 'QUEUE_FILES', 'QUEUE
            'Task', 'Outcome', 'name_file', 'stage_file', 'read_ledger', 'find_staging', 'open_staging', 'open_readers',
            'Lock', 'lock_lake']
 
-# %% ../../nbs/lib/22_store.staging.ipynb #0a18bef7
+# %% ../../nbs/lib/22_store.staging.ipynb #163b337f
 import faulthandler
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -386,7 +387,7 @@ def _last_words(job: Job, process) -> str:
             return f"{COULD_NOT}: its reader broke down\n{words}"
     return f"{COULD_NOT}: its reader was killed (exit code {process.exitcode}), as happens when memory runs out"
 
-# %% ../../nbs/lib/22_store.staging.ipynb #32f169e3
+# %% ../../nbs/lib/22_store.staging.ipynb #3b4e1067
 PATIENCE = 10  # seconds that a scheduler may take to answer
 
 
@@ -396,6 +397,8 @@ class _Cluster:
     def __init__(self, job: Job, address: str):
         self.distributed = need("distributed", "cluster")
         try:
+            if not re.fullmatch(r"(\w+://)?[^\s/]+:\d+/?", address):  # Dask would say so, too, but never stop trying
+                raise ValueError("it names no port")
             self.client = self.distributed.Client(address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise SourceError(
