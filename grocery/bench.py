@@ -365,7 +365,7 @@ def _make_records(country: _Country, layout: str) -> tuple[list[list[str]], str,
         raise GroceryError(f"Items: received {country.items:,}, allowed: up to {len(codes):,}.")
     return [found[code] for code in codes], head, f"</{form.price_list}>" + form.foot, codes
 
-# %% ../nbs/lib/91_bench.ipynb #32b27bbb
+# %% ../nbs/lib/91_bench.ipynb #389c7724
 def _write_plain(path: str, country: _Country, number: int, prices: np.ndarray, codes: list[str]) -> None:
     "Write a day as plain Parquet: one row for each store and item."
     columns = {"chain_id": _words([_CHAIN], np.zeros(prices.size, np.int32))}
@@ -376,7 +376,7 @@ def _write_plain(path: str, country: _Country, number: int, prices: np.ndarray, 
     day = pa.array(np.full(prices.size, country.day(number), "M8[D]"), pa.date32())
     pq.write_table(pa.table({**columns, "price_ils": _money(prices.ravel()), "day": day}), path, store_schema=False)
 
-
+# %% ../nbs/lib/91_bench.ipynb #c21a1856
 def _words(words: list[str], codes: np.ndarray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
 
@@ -384,7 +384,7 @@ def _words(words: list[str], codes: np.ndarray) -> pa.DictionaryArray:
 def _money(agorot: np.ndarray) -> pa.Array:
     return pa.array(agorot / 100).cast(pa.decimal128(12, 4))
 
-# %% ../nbs/lib/91_bench.ipynb #f02972d0
+# %% ../nbs/lib/91_bench.ipynb #2a7c5d80
 _DAILY = (
     "(SELECT day, sum(sum(price)) OVER (ORDER BY day) / sum(sum(n)) OVER (ORDER BY day) AS mean FROM ({}) GROUP BY day)"
 )
@@ -414,7 +414,7 @@ _QUESTIONS = {  # name -> of the lake, of plain daily Parquet
     ),
 }
 
-# %% ../nbs/lib/91_bench.ipynb #cb0027c7
+# %% ../nbs/lib/91_bench.ipynb #d0085177
 def _ask(lake: str, daily: str, country: _Country, codes: list[str], rounds: int) -> dict[str, float]:
     "Ask both the same questions; raise GroceryError where an answer differs."
     import duckdb
@@ -457,7 +457,7 @@ def _latencies(taken: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         out[f"{name}_ratio_parquet"] = np.median(theirs) / np.median(ours)
     return {name: float(value) for name, value in out.items()}
 
-# %% ../nbs/lib/91_bench.ipynb #7af165f0
+# %% ../nbs/lib/91_bench.ipynb #6ff7148a
 def _folder_bytes(path: str) -> int:
     return sum(p.stat().st_size for p in Path(path).rglob("*") if p.is_file())
 
@@ -514,7 +514,7 @@ class _World:
             for n, day in days
         ]
 
-# %% ../nbs/lib/91_bench.ipynb #bb3f28f3
+# %% ../nbs/lib/91_bench.ipynb #47e73198
 def _fill(world: _World, days: int) -> None:
     "Let days pass without feeds."
     if days < 1:
@@ -538,7 +538,7 @@ def _fill(world: _World, days: int) -> None:
     about = {"kind": "PriceFull", "complete": True} | dict.fromkeys(("rows_in", "accepted"), world.country.items)
     lake.publish(make_table("files", [one | about | {"sha256": one["file_id"].partition("-")[0]} for one in files]))
 
-
+# %% ../nbs/lib/91_bench.ipynb #aec4c275
 def _spans(
     world: _World,
     stores: np.ndarray,
@@ -560,14 +560,14 @@ def _spans(
     columns["valid_to"] = pa.nulls(rows) if ended is None else pa.array([moments[ended]] * rows)
     return check_table("prices", pa.table(columns))
 
-
+# %% ../nbs/lib/91_bench.ipynb #555d5e2c
 def _day_files(world: _World, day: int) -> Iterator[dict]:
     "Name a day's files, as `files` and `store_files` both do."
     about = {"chain_id": _CHAIN, "published_at": world.country.moment(day)}
     for store, file_id in zip(world.country.store_ids(), world._file_ids[day :: world.country.days + 1], strict=True):
         yield about | {"file_id": file_id, "store_id": store}
 
-# %% ../nbs/lib/91_bench.ipynb #b1b03810
+# %% ../nbs/lib/91_bench.ipynb #57834161
 def _keep_up(world: _World) -> dict[str, float]:
     "Do what is done from time to time: compact, and remove what only older versions need; weigh the lake before and after."
     from grocery.store.upkeep import compact_lake, vacuum_lake
@@ -603,7 +603,7 @@ def _publish_twice(world: _World, folder: str) -> dict[str, float]:
             world.next_day()
     return {"publish_full_s": took[0], "publish_incremental_s": took[1]}
 
-# %% ../nbs/lib/91_bench.ipynb #fd3d1fa1
+# %% ../nbs/lib/91_bench.ipynb #649f05fd
 def bench_lake(
     stores: int = 20,  # of the country
     items: int = 1500,  # that each lists
@@ -644,5 +644,5 @@ def bench_lake(
         "metrics": {k: _round(v) for k, v in metrics.items()},
     }
 
-# %% ../nbs/lib/91_bench.ipynb #9dd52b4e
+# %% ../nbs/lib/91_bench.ipynb #6dd33afb
 BENCHES: dict[str, Callable[..., dict]] = {"ingest": bench_ingest, "lake": bench_lake}

@@ -93,7 +93,7 @@ REJECTS = _table(
     raw=TEXT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #ff0761f2
+# %% ../nbs/lib/04_tables.ipynb #0a17ba0f
 STORE_FILES = _table(
     "store_files",
     "file_id chain_id store_id",
@@ -106,6 +106,7 @@ STORE_FILES = _table(
     items=pa.int64(),
 )
 
+# %% ../nbs/lib/04_tables.ipynb #ce6c55da
 PROMOTION_FILES = _table(
     "promotion_files",
     "file_id chain_id store_id",
@@ -118,7 +119,7 @@ PROMOTION_FILES = _table(
     promotions=pa.int64(),
 )
 
-# %% ../nbs/lib/04_tables.ipynb #57440ab5
+# %% ../nbs/lib/04_tables.ipynb #b3bf773b
 CHECKS = {
     "decimal_shift": "the price is ten, a hundred or a thousand times too much or too little",
     "swapped_digits": "two neighbouring digits of the price changed places",
@@ -187,7 +188,7 @@ FRESHNESS = _table(
     checked_at=INSTANT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #50f5230f
+# %% ../nbs/lib/04_tables.ipynb #7b850639
 UNITS = ("g", "ml", "piece")
 
 STORES = _table(
@@ -212,7 +213,7 @@ STORES = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #a7ef1eab
+# %% ../nbs/lib/04_tables.ipynb #a6d3f8ea
 ITEMS = _table(
     "items",
     "chain_id item_code",
@@ -236,7 +237,7 @@ ITEMS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #4d199742
+# %% ../nbs/lib/04_tables.ipynb #3ae1b118
 PRICES = _table(
     "prices",
     "chain_id store_id item_code valid_from",
@@ -262,7 +263,7 @@ PRICE_MARKS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #0d59fc82
+# %% ../nbs/lib/04_tables.ipynb #4aa2173e
 LAST_SALES = _table(
     "last_sales",
     "chain_id store_id item_code",
@@ -274,7 +275,7 @@ LAST_SALES = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #a3ad4ab4
+# %% ../nbs/lib/04_tables.ipynb #83f8d81a
 PROMOTIONS = _table(
     "promotions",
     "chain_id store_id promotion_id",
@@ -311,7 +312,7 @@ PROMOTIONS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #6dc33acc
+# %% ../nbs/lib/04_tables.ipynb #0a461798
 PROMOTION_ITEMS = _table(
     "promotion_items",
     "chain_id store_id promotion_id group_id item_code",
@@ -331,7 +332,7 @@ PROMOTION_ITEMS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #507d3cc5
+# %% ../nbs/lib/04_tables.ipynb #6cc843a0
 PRODUCTS = _table(
     "products",
     "product_id",
@@ -358,7 +359,7 @@ PRODUCT_ITEMS = _table(
     score=pa.float64(),  # 0 to 1
 )
 
-# %% ../nbs/lib/04_tables.ipynb #8777b929
+# %% ../nbs/lib/04_tables.ipynb #ebfd5035
 AUDIT = _table(
     "audit",
     "run_id done_at table_name",
@@ -375,7 +376,7 @@ AUDIT = _table(
     code_version=TEXT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #d8123626
+# %% ../nbs/lib/04_tables.ipynb #ba273b49
 TABLES = {
     t.name: t
     for t in (
@@ -399,7 +400,7 @@ TABLES = {
     )
 }
 
-# %% ../nbs/lib/04_tables.ipynb #2bcef342
+# %% ../nbs/lib/04_tables.ipynb #b7ee4f29
 def make_table(
     name: str,  # a key of TABLES
     rows: list[dict],  # one dict per row; absent keys become null
@@ -412,7 +413,7 @@ def make_table(
         choose(column, schema.names, f"column of {name}")
     return pa.Table.from_pylist(rows, schema=schema)
 
-# %% ../nbs/lib/04_tables.ipynb #91a14273
+# %% ../nbs/lib/04_tables.ipynb #5e6a47df
 def check_table(
     name: str,  # a key of TABLES
     table: pa.Table,  # any Arrow table

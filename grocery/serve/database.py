@@ -482,7 +482,7 @@ def say_address(
     text = address.render_as_string(hide_password=False) if isinstance(address, sa.URL) else str(address)
     return hide_secrets(text.replace("+psycopg://", "://", 1))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #d7b8d9fe
+# %% ../../nbs/lib/70_serve.database.ipynb #eeac436e
 def find_address(
     address: str
     | Path
@@ -522,12 +522,12 @@ def find_address(
         else f"Database {say_address(url)}: unknown kind {kind!r}. {allowed}"
     )
 
-# %% ../../nbs/lib/70_serve.database.ipynb #574707b1
+# %% ../../nbs/lib/70_serve.database.ipynb #3965877d
 def _milliseconds(seconds: float) -> int:
     "Write a time to wait as databases take it: nobody waits longer than a day."
     return int(min(86_400, max(0, seconds)) * 1000)
 
-
+# %% ../../nbs/lib/70_serve.database.ipynb #83d6a291
 def _set_up_sqlite(engine: sa.Engine, wait_s: float) -> None:
     "Give each connection of SQLite our rules."
 
@@ -544,7 +544,7 @@ def _set_up_sqlite(engine: sa.Engine, wait_s: float) -> None:
     def begin(connection) -> None:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
 
-# %% ../../nbs/lib/70_serve.database.ipynb #5a103ac7
+# %% ../../nbs/lib/70_serve.database.ipynb #1316a558
 def _is_read_only(url: sa.URL) -> bool:
     "Tell whether a SQLite file must not or cannot be written."
     place = Path(url.database)
@@ -552,7 +552,7 @@ def _is_read_only(url: sa.URL) -> bool:
         place = place.parent
     return not stat.S_IMODE(place.stat().st_mode) & 0o222 or not os.access(place, os.W_OK)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #da516ba7
+# %% ../../nbs/lib/70_serve.database.ipynb #ec80f251
 def open_database(
     address: str | Path | sa.URL | None = None,  # as for find_address; None is the setting `database`
     wait_s: float = 30.0,  # seconds to wait for whoever is writing
@@ -567,7 +567,7 @@ def open_database(
     options = {"connect_timeout": 10, "options": f"{own} -c TimeZone=UTC".strip()}
     return sa.create_engine(url.difference_update_query(["options"]), connect_args=options, pool_pre_ping=True)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #112207c7
+# %% ../../nbs/lib/70_serve.database.ipynb #a7b193c2
 @contextmanager
 def clear_errors(
     engine: sa.Engine,  # the database that is used
@@ -594,7 +594,7 @@ _HINTS = {
     "disk|space": "Free space.",
 }
 
-# %% ../../nbs/lib/70_serve.database.ipynb #2937b358
+# %% ../../nbs/lib/70_serve.database.ipynb #5ab3b242
 def begin(
     engine: sa.Engine,  # of a serving database
 ):  # a context manager that gives a connection in a transaction; it commits at the end
@@ -605,7 +605,7 @@ def begin(
         )
     return engine.execution_options(begin="IMMEDIATE").begin()
 
-# %% ../../nbs/lib/70_serve.database.ipynb #e89812da
+# %% ../../nbs/lib/70_serve.database.ipynb #1f62b7c2
 def _alembic(connection: sa.Connection | None = None):
     "Make Alembic's configuration for a connection."
     from alembic.config import Config
@@ -616,7 +616,7 @@ def _alembic(connection: sa.Connection | None = None):
     config.attributes["connection"] = connection
     return config
 
-# %% ../../nbs/lib/70_serve.database.ipynb #ee393a93
+# %% ../../nbs/lib/70_serve.database.ipynb #6bfe2d59
 def find_revision(
     connection: sa.Connection,  # to a serving database
 ) -> str | None:  # None if it was never migrated
@@ -632,7 +632,7 @@ def find_revisions() -> list[str]:  # oldest first; the last is what this code s
 
     return [s.revision for s in ScriptDirectory.from_config(_alembic()).walk_revisions()][::-1]
 
-# %% ../../nbs/lib/70_serve.database.ipynb #87b0d68f
+# %% ../../nbs/lib/70_serve.database.ipynb #f5df05f2
 def _lost(connection: sa.Connection) -> dict[str, int]:
     "Count the rows that only this database has."
     there = set(sa.inspect(connection).get_table_names())
@@ -640,7 +640,7 @@ def _lost(connection: sa.Connection) -> dict[str, int]:
     counts = {t.name: connection.scalar(sa.select(sa.func.count()).select_from(t)) for t in kept}
     return {name: n for name, n in counts.items() if n}
 
-# %% ../../nbs/lib/70_serve.database.ipynb #5f5b3b99
+# %% ../../nbs/lib/70_serve.database.ipynb #70fd7f6d
 def move(
     connection: sa.Connection,  # in a transaction that writes
     target: str = "head",  # a revision, "head" for the newest, "base" for nothing at all
@@ -657,7 +657,7 @@ def move(
     step = command.downgrade if known.index(there) < known.index(now) else command.upgrade
     step(_alembic(connection), there)
 
-# %% ../../nbs/lib/70_serve.database.ipynb #aa877542
+# %% ../../nbs/lib/70_serve.database.ipynb #f4be4837
 def migrate(
     address: str | Path | sa.URL | None = None,  # as for find_address; None is the setting `database`
     to: str = "up",  # "up": the newest; "down": one step back; or a revision, "base" for nothing at all
@@ -689,10 +689,10 @@ def migrate(
     engine.dispose()
     return before, target
 
-# %% ../../nbs/lib/70_serve.database.ipynb #8b5f8507
+# %% ../../nbs/lib/70_serve.database.ipynb #8e5a9d66
 _LOCK = 0x67726F63657279  # "grocery"
 
-# %% ../../nbs/lib/70_serve.database.ipynb #10d19fd6
+# %% ../../nbs/lib/70_serve.database.ipynb #17544090
 def lock(
     connection: sa.Connection,  # in a transaction that writes
     wait_s: float = 60.0,  # seconds to wait for another one
@@ -711,7 +711,7 @@ def lock(
         ) from None
     connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
 
-# %% ../../nbs/lib/70_serve.database.ipynb #ab28f435
+# %% ../../nbs/lib/70_serve.database.ipynb #e71709fe
 def refresh(
     connection: sa.Connection,  # in a transaction that writes
     tables: Sequence[str],  # names of those in which much has changed

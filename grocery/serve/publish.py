@@ -198,7 +198,7 @@ _ITEM_NAMES = Part(
 )
 PARTS = (_STORES, _PRODUCTS, _ITEMS, _PRODUCT_NAMES, _ITEM_NAMES, _PRICES, _PROMOTIONS, _PROMOTION_ITEMS)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #58dea273
+# %% ../../nbs/lib/72_serve.publish.ipynb #05df281a
 def _say_version(path: str, name: str, table) -> dict:
     "Say which table this is, at which version, and which commit made it: a lake that was put back counts on from an older one."
     commit = json.dumps(find_commit(path, name, table.version()), sort_keys=True, default=str)
@@ -208,7 +208,7 @@ def _say_version(path: str, name: str, table) -> dict:
         "commit": sha256(commit.encode()).hexdigest()[:16],
     }
 
-
+# %% ../../nbs/lib/72_serve.publish.ipynb #491f14d8
 @dataclass(frozen=True)
 class Snapshot:
     "The tables of a lake at one moment."
@@ -229,7 +229,7 @@ class Snapshot:
 
 _READ = ("products", "stores", "store_files", "items", "product_items", "prices", "promotions", "promotion_items")
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #f4beb485
+# %% ../../nbs/lib/72_serve.publish.ipynb #218b62c1
 def take_snapshot(
     lake: Lake,  # an open lake
 ) -> Snapshot:
@@ -244,13 +244,13 @@ def take_snapshot(
         )
     return Snapshot(lake.path, tables)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #a3f21d4b
+# %% ../../nbs/lib/72_serve.publish.ipynb #54073f64
 def _without(whole: ds.FileSystemDataset, others: set[str]) -> ds.FileSystemDataset:
     "Leave out the files that another version names too."
     own = [f for f in whole.get_fragments() if f.path not in others]
     return ds.FileSystemDataset(own, whole.schema, whole.format, whole.filesystem)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #8f30d75f
+# %% ../../nbs/lib/72_serve.publish.ipynb #127addde
 def _difference(snapshot: Snapshot, name: str, before: int | None) -> tuple[object, object] | None:
     "Find what came and what went since a version of a table: two data sets, or None if the old files are gone."
     empty = ds.dataset(TABLES[name].schema.empty_table())
@@ -269,7 +269,7 @@ def _difference(snapshot: Snapshot, name: str, before: int | None) -> tuple[obje
         return None
     return came, went
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #786abc4d
+# %% ../../nbs/lib/72_serve.publish.ipynb #00337d98
 def _open_duck(snapshot: Snapshot, since: datetime):
     "Open DuckDB over a snapshot."
     import duckdb
@@ -285,7 +285,7 @@ def _open_duck(snapshot: Snapshot, since: datetime):
     duck.execute("SET VARIABLE since = ?::TIMESTAMPTZ", [since])
     return duck
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #79640738
+# %% ../../nbs/lib/72_serve.publish.ipynb #e792a394
 def _find_newest(snapshot: Snapshot) -> datetime:
     "Tell when the newest price file of a lake was published; raise LakeError for a lake without prices."
     duck = _open_duck(snapshot, datetime.now(UTC))
@@ -298,10 +298,10 @@ def _find_newest(snapshot: Snapshot) -> datetime:
         )
     return min((newest or changed or datetime.now(UTC)).astimezone(UTC), datetime.now(UTC))
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #37444124
+# %% ../../nbs/lib/72_serve.publish.ipynb #75843d1e
 SHARE = 0.3  # of the prices that may have changed for an incremental publish
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #8542e61a
+# %% ../../nbs/lib/72_serve.publish.ipynb #1db5fe88
 @dataclass(frozen=True)
 class Plan:
     "What is to be moved."
@@ -325,7 +325,7 @@ class Plan:
         now = self.snapshot.versions
         return self.last is None or any(now.get(n) != self.last.lake_tables.get(n) for n in part.compare)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #cd3f4bca
+# %% ../../nbs/lib/72_serve.publish.ipynb #01bc1dd8
 def _version_again(snapshot: Snapshot, name: str, version: int) -> dict | None:
     "Say what a version of a table is today; None if it is no more."
     with suppress(LakeError):
@@ -333,7 +333,7 @@ def _version_again(snapshot: Snapshot, name: str, version: int) -> dict | None:
             return _say_version(snapshot.path, name, _delta(snapshot.path, name, version))
     return None
 
-
+# %% ../../nbs/lib/72_serve.publish.ipynb #c3d95880
 def _plan(connection: sa.Connection, snapshot: Snapshot, days: int, full: bool) -> Plan:
     "Decide what to move."
     everything = Plan(snapshot, days, _find_newest(snapshot))
@@ -353,11 +353,11 @@ def _plan(connection: sa.Connection, snapshot: Snapshot, days: int, full: bool) 
     why = next((reason for reason, holds in reasons.items() if holds), "")
     return Plan(snapshot, days, everything.newest_at, None if why else last, why)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #dfd623c2
+# %% ../../nbs/lib/72_serve.publish.ipynb #0173ba78
 def _say_lake(path: str) -> str:
     return say_address(path if "://" in path else str(Path(path).absolute()))
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #6ee98404
+# %% ../../nbs/lib/72_serve.publish.ipynb #5e081bb0
 def _find_keys(duck, plan: Plan, part: Part) -> int | None:
     "Collect in the table `keys` what a part's changed rows may touch, and point a part that stands alone to the new files; how many, None if it cannot be told."
     names, found = ", ".join(part.scope), []
@@ -382,7 +382,7 @@ def _find_keys(duck, plan: Plan, part: Part) -> int | None:
     )
     return duck.sql("SELECT count(*) FROM keys").fetchall()[0][0]
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #e6951290
+# %% ../../nbs/lib/72_serve.publish.ipynb #74ec22da
 BATCH = 100_000  # rows
 
 
@@ -401,14 +401,14 @@ def _to_csv(table: pa.Table) -> bytes:
     )
     return sink.getvalue()
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #ac8967d4
+# %% ../../nbs/lib/72_serve.publish.ipynb #a6df9621
 def _to_rows(table: pa.Table) -> Iterator[tuple]:
     "Write rows as SQLite keeps them."
     columns = [_as_text(c) for c in table.columns]
     columns = [c.cast(pa.float64()) if pa.types.is_decimal(c.type) else c for c in columns]
     return zip(*(c.to_pylist() for c in columns), strict=True)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #f6916e90
+# %% ../../nbs/lib/72_serve.publish.ipynb #679452e3
 def load(
     connection: sa.Connection,  # in a transaction that writes
     table: str,  # a table that is there
@@ -435,7 +435,7 @@ def load(
             rows += batch.num_rows
     return rows
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #afdfab68
+# %% ../../nbs/lib/72_serve.publish.ipynb #1aa55a61
 def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
     yield first
     yield from rest
@@ -444,7 +444,7 @@ def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #274132d7
+# %% ../../nbs/lib/72_serve.publish.ipynb #5ab23706
 def _present(duck, part: Part, scoped: bool) -> Iterator[pa.Table]:
     "Read a part of the lake's present state, in the order of its keys."
     names = ", ".join(part.columns)
@@ -461,14 +461,14 @@ def _present(duck, part: Part, scoped: bool) -> Iterator[pa.Table]:
         if table.num_rows:
             yield table
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #141fe687
+# %% ../../nbs/lib/72_serve.publish.ipynb #82cca548
 def _left_out(duck, part: Part) -> int:
     "Count the rows of the lake that a part cannot publish."
     if not part.keep:
         return 0
     return duck.sql(f"SELECT count(*) FROM {part.name} WHERE NOT coalesce({part.keep}, false)").fetchall()[0][0]
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #7c6409bc
+# %% ../../nbs/lib/72_serve.publish.ipynb #fa9d3a6c
 def _repaired(table: pa.Table) -> pa.Table:
     "Replace bytes that are no UTF-8."
     try:
@@ -483,7 +483,7 @@ def _repaired(table: pa.Table) -> pa.Table:
         table = table.set_column(n, table.column_names[n], pa.array(values, pa.string()))
     return table
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #71c7ab47
+# %% ../../nbs/lib/72_serve.publish.ipynb #d2675ced
 def _once(table: pa.Table, keys: tuple[str, ...], before: tuple | None) -> tuple[pa.Table, tuple | None]:
     "Keep the first of rows that have one key and stand beside each other; with the key of the last row."
     if not table.num_rows:
@@ -495,7 +495,7 @@ def _once(table: pa.Table, keys: tuple[str, ...], before: tuple | None) -> tuple
     last = tuple(c[-1].as_py() for c in columns)
     return (table if pc.all(new).as_py() else table.filter(new)), last
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #e4198c1a
+# %% ../../nbs/lib/72_serve.publish.ipynb #2590421f
 def _merge(connection: sa.Connection, part: Part, stage: str, keys: str | None) -> int:
     "Make a part of a table say what a temporary table says; how many rows were removed, changed and added."
     table, columns = part.model.__tablename__, part.columns
@@ -518,7 +518,7 @@ def _merge(connection: sa.Connection, part: Part, stage: str, keys: str | None) 
     ).rowcount
     return done
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #e9317adf
+# %% ../../nbs/lib/72_serve.publish.ipynb #25927155
 def _make_stage(connection: sa.Connection, part: Part, name: str, columns: tuple[str, ...]) -> str:
     "Make a temporary table for rows of a part, or for their keys."
     connection.exec_driver_sql(
@@ -534,7 +534,7 @@ def _index_stage(connection: sa.Connection, stage: str, keys: tuple[str, ...]) -
     else:
         connection.exec_driver_sql(f"ANALYZE {stage}")
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #fe66c9cf
+# %% ../../nbs/lib/72_serve.publish.ipynb #ec14364e
 def _move_part(connection: sa.Connection, duck, part: Part, keyed: bool) -> int:
     "Move one part; how many rows were removed, changed and added."
     table = part.model.__tablename__
@@ -554,7 +554,7 @@ def _move_part(connection: sa.Connection, duck, part: Part, keyed: bool) -> int:
         connection.exec_driver_sql(f"DROP TABLE {name}")
     return done
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #0fcc702f
+# %% ../../nbs/lib/72_serve.publish.ipynb #9970da16
 @contextmanager
 def _without_indexes(connection: sa.Connection, table: str) -> Iterator[None]:
     "Fill an empty table of SQLite while its indexes are away."
@@ -571,7 +571,7 @@ def _without_indexes(connection: sa.Connection, table: str) -> Iterator[None]:
     for _, sql in made:
         connection.exec_driver_sql(sql)
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #83413bb8
+# %% ../../nbs/lib/72_serve.publish.ipynb #d5eb50cb
 def _expire(connection: sa.Connection, since: datetime) -> dict[str, int]:
     "Remove what ended too long ago; rows per table."
     ended = sa.select(Promotion.chain_id, Promotion.store_id, Promotion.promotion_id).where(Promotion.ends_at < since)
@@ -582,7 +582,7 @@ def _expire(connection: sa.Connection, since: datetime) -> dict[str, int]:
         "prices": connection.execute(sa.delete(PriceRecord).where(PriceRecord.valid_to < since)).rowcount,
     }
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #1c244a5e
+# %% ../../nbs/lib/72_serve.publish.ipynb #e39cf0bd
 @dataclass(frozen=True)
 class Published:
     "What a publish did."
@@ -598,7 +598,7 @@ class Published:
     changed: dict[str, int]  # rows that were added, changed or removed in each
     left_out: dict[str, int]  # rows of the lake that could not be published, by table; those looked at
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #6d2cdd25
+# %% ../../nbs/lib/72_serve.publish.ipynb #86fcacbc
 def _move_all(connection: sa.Connection, plan: Plan, progress: Callable[[int, int], None]) -> tuple[dict, dict] | None:
     "Move every part; rows changed and rows left out per table. None if what changed cannot be told, or is too much."
     changed, left_out = dict.fromkeys((m.__tablename__ for m in PUBLISHED), 0), {}
@@ -622,7 +622,7 @@ def _move_all(connection: sa.Connection, plan: Plan, progress: Callable[[int, in
     progress(len(todo), len(todo) + 1)
     return changed, left_out
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #37f69661
+# %% ../../nbs/lib/72_serve.publish.ipynb #de7e839c
 def _finish(connection: sa.Connection, plan: Plan, changed: dict, left_out: dict, began: float) -> dict[str, int]:
     "Bring the planner's figures up to date and write the record of this publish; rows per table."
     rows = {m.__tablename__: connection.scalar(sa.select(sa.func.count()).select_from(m)) for m in PUBLISHED}
@@ -647,7 +647,7 @@ def _finish(connection: sa.Connection, plan: Plan, changed: dict, left_out: dict
     connection.execute(sa.insert(Publication.__table__).values(values))
     return rows
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #8c022173
+# %% ../../nbs/lib/72_serve.publish.ipynb #60d3370b
 def _ready(connection: sa.Connection) -> None:
     "Make the schema in a database that has none; raise DatabaseError if it has another one."
     now, newest = find_revision(connection), find_revisions()[-1]
@@ -658,7 +658,7 @@ def _ready(connection: sa.Connection) -> None:
             f"The database's schema is {now!r}, this version publishes into {newest!r}. Run: grocery migrate"
         )
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #1810cb37
+# %% ../../nbs/lib/72_serve.publish.ipynb #419742e8
 def publish(
     address: str | Path | sa.URL | None = None,  # a SQLite file or postgresql://...; None is the setting `database`
     lake: Lake | str | Path | None = None,  # what to publish; None is the setting `lake`
@@ -683,7 +683,7 @@ def publish(
     finally:
         engine.dispose()
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #b6597cf0
+# %% ../../nbs/lib/72_serve.publish.ipynb #662a2b80
 def _publish(connection, snapshot: Snapshot, days: int, full: bool, began: float, progress) -> Published:
     "Publish within a transaction."
     plan = _plan(connection, snapshot, days, full)
@@ -725,7 +725,7 @@ def _publish(connection, snapshot: Snapshot, days: int, full: bool, began: float
         left_out=moved[1],
     )
 
-# %% ../../nbs/lib/72_serve.publish.ipynb #e42836a3
+# %% ../../nbs/lib/72_serve.publish.ipynb #e3f0d4b7
 def _make_folder(url: sa.URL) -> None:
     "Make the folder of a SQLite file; raise DatabaseError if it cannot be."
     try:

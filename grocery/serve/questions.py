@@ -136,7 +136,7 @@ def select_promotions(
     )
     return found if chain_id is None else found.where(PromotionItem.chain_id == chain_id)
 
-# %% ../../nbs/lib/71_serve.questions.ipynb #2ea47f9f
+# %% ../../nbs/lib/71_serve.questions.ipynb #f8d1dacb
 def read_offers(
     connection: sa.Connection,  # to a serving database
     chain_id: str,  # a chain
@@ -156,7 +156,7 @@ def read_offers(
     found = make_promotion_lines(*told, prices, items)
     return found[found["item_code"].isin(codes)].reset_index(drop=True)
 
-
+# %% ../../nbs/lib/71_serve.questions.ipynb #4ac25e93
 _AT_ONCE = 10_000  # values in one statement: databases allow some tens of thousands
 
 
@@ -167,7 +167,7 @@ def _rows(connection: sa.Connection, model: type, only: dict, name: str, values:
     parts = (values[n : n + _AT_ONCE] for n in range(0, len(values), _AT_ONCE))
     return [dict(row) for part in parts for row in connection.execute(asked.where(table.c[name].in_(part))).mappings()]
 
-# %% ../../nbs/lib/71_serve.questions.ipynb #152572cd
+# %% ../../nbs/lib/71_serve.questions.ipynb #fd9d8cc5
 def select_names(
     words: str,  # what a person types: parts of words, in any order
     dialect: str,  # "sqlite" or "postgresql"
@@ -187,7 +187,7 @@ def select_names(
         found = found.where(SearchName.id.in_(asked.columns(sa.column("rowid", sa.Integer)).scalar_subquery()))
     return found.where(*(SearchName.text.contains(p, autoescape=True) for p in parts))
 
-# %% ../../nbs/lib/71_serve.questions.ipynb #44bac19e
+# %% ../../nbs/lib/71_serve.questions.ipynb #ecf03d7b
 def write_embeddings(
     connection: sa.Connection,  # in a transaction that writes
     model: str,  # who made the vectors
@@ -201,7 +201,7 @@ def write_embeddings(
         connection.execute(sa.insert(ProductEmbedding), rows)
     return len(rows)
 
-# %% ../../nbs/lib/71_serve.questions.ipynb #31088fe5
+# %% ../../nbs/lib/71_serve.questions.ipynb #411c167d
 def find_similar(
     connection: sa.Connection,  # to a serving database
     vector: np.ndarray,  # DIMENSIONS numbers, of the same model

@@ -334,7 +334,7 @@ def _write_described(lake: Lake, batch: list[Staged]) -> None:
                 alone = not low and not high and all(len(s.rows[name]) == 1 for s in some)
                 _keep_newest(lake, name, some, only, None if alone else only.filter)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #da72c532
+# %% ../../nbs/lib/23_store.ingest.ipynb #090e6f5e
 def _write_promotions(lake: Lake, batch: list[Staged]) -> None:
     "Write promotions and their lines, some stores at a time, and which file spoke of which store."
     listed = pd.concat([_count(batch, "promotions"), _empty_lists(batch)])
@@ -350,7 +350,7 @@ def _write_promotions(lake: Lake, batch: list[Staged]) -> None:
         lake.overwrite("promotion_items", _lines(lines, promotions), portion.sql)
     lake.append("promotion_files", pa.Table.from_pandas(new, TABLES["promotion_files"].schema, preserve_index=False))
 
-
+# %% ../../nbs/lib/23_store.ingest.ipynb #9b17430a
 def _empty_lists(batch: list[Staged]) -> pd.DataFrame:
     "Name the stores whose complete list of promotions is empty, as `_count` would."
     empty = [
@@ -359,7 +359,7 @@ def _empty_lists(batch: list[Staged]) -> pd.DataFrame:
     rows = [{k: s.ledger[k] for k in ("chain_id", "store_id")} | {"file_id": s.file_id, "rows": 0} for s in empty]
     return pd.DataFrame(rows, columns=["chain_id", "store_id", "file_id", "rows"])
 
-
+# %% ../../nbs/lib/23_store.ingest.ipynb #de219560
 def _withdraw(promotions: pa.Table, files: pd.DataFrame) -> pa.Table:
     "Say when each promotion was withdrawn: at the first complete list of its store after the last one that named it."
     full, moment = files[files["is_full"].astype(bool)], TABLES["promotions"].schema.field("withdrawn_at").type
@@ -378,7 +378,7 @@ def _withdraw(promotions: pa.Table, files: pd.DataFrame) -> pa.Table:
     at = promotions.schema.get_field_index("withdrawn_at")
     return promotions.set_column(at, "withdrawn_at", pa.array(after.sort_values("index")["published_at"], moment))
 
-
+# %% ../../nbs/lib/23_store.ingest.ipynb #c9c1db05
 def _lines(lines: pa.Table, promotions: pa.Table) -> pa.Table:
     "Keep the lines, once each, that stand in the file each promotion is taken from."
     on = ["chain_id", "store_id", "promotion_id", "file_id"]
@@ -388,7 +388,7 @@ def _lines(lines: pa.Table, promotions: pa.Table) -> pa.Table:
     keys = pd.DataFrame({c: _encode(kept[c])[0][0] for c in TABLES["promotion_items"].key})
     return kept.filter(pa.array(~keys.duplicated().to_numpy()))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #62c41e07
+# %% ../../nbs/lib/23_store.ingest.ipynb #2f8be7ba
 def _whole(money: pa.ChunkedArray) -> np.ndarray:
     "Money as ten-thousandths of a shekel."
     money = money.cast(MONEY).combine_chunks()
@@ -405,7 +405,7 @@ def _money(whole: np.ndarray) -> pa.Array:
     halves = np.stack([whole, whole >> 63], axis=1).astype(np.int64)
     return pa.Array.from_buffers(MONEY, len(whole), [None, pa.py_buffer(halves.tobytes())])
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #65f7089c
+# %% ../../nbs/lib/23_store.ingest.ipynb #3aa273bc
 _NAMES = ("chain_id", "store_id", "item_code", "file_id", "sub_chain_id")
 
 
@@ -445,7 +445,7 @@ def _to_table(name: str, columns: Columns, words: dict[str, pa.Array]) -> pa.Tab
         }
     return pa.table(out).select(TABLES[name].schema.names)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #786e25c7
+# %% ../../nbs/lib/23_store.ingest.ipynb #e1678410
 def _write_prices(lake: Lake, batch: list[Staged]) -> None:
     "Write prices, marks and the stores' timelines."
     counts = _count(batch, "prices")
@@ -468,7 +468,7 @@ def _write_prices(lake: Lake, batch: list[Staged]) -> None:
             _fold_stores(lake, *_only(batch, counts, portion), portion, old, new)
     lake.append("store_files", pa.Table.from_pandas(new, TABLES["store_files"].schema, preserve_index=False))
 
-
+# %% ../../nbs/lib/23_store.ingest.ipynb #7b7f155b
 def _store_files(batch: list[Staged], counts: pd.DataFrame, rows: str) -> pd.DataFrame:
     "Say of which stores each file speaks, and whether it lists everything: a cut file's silence says nothing. `rows` is what its rows are called."
     ledgers = {s.file_id: s.ledger for s in batch}
@@ -476,7 +476,7 @@ def _store_files(batch: list[Staged], counts: pd.DataFrame, rows: str) -> pd.Dat
     moments = pd.to_datetime([ledgers[i]["published_at"] for i in counts["file_id"]], utc=True).as_unit("us")
     return counts.rename(columns={"rows": rows}).assign(published_at=moments, is_full=full)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #b99caa80
+# %% ../../nbs/lib/23_store.ingest.ipynb #10db1d0a
 def _fold_stores(
     lake: Lake,
     batch: list[Staged],
@@ -519,7 +519,7 @@ _FILES = pa.schema(
 def _of(files: pd.DataFrame, portion: _Portion) -> pd.DataFrame:
     return files[pd.MultiIndex.from_frame(files[["chain_id", "store_id"]]).isin(portion.pairs)]
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #1f191ac2
+# %% ../../nbs/lib/23_store.ingest.ipynb #46dbcfd7
 def _write_batch(lake: Lake, batch: list[Staged], now: datetime, again: list[str]) -> None:
     "Write a batch of files; it counts when `files` is written, where it replaces the rows of those named `again`."
     for staged in batch:
@@ -563,7 +563,7 @@ def _manifest(path: str, _stamp: int) -> dict[str, datetime]:
             continue
     return found
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #6e4921b1
+# %% ../../nbs/lib/23_store.ingest.ipynb #a1c62233
 KEPT = 10_000  # ledgers that a summary keeps; `files` in the lake has all
 EXAMPLES = 3
 
@@ -572,7 +572,7 @@ def _kind(problem: str) -> str:
     line = problem.split("\n")[0]
     return re.sub(r"'[^']*'|\"[^\"]*\"", "…", re.sub(r"\d[\d,.]*", "#", line))[:200]
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #8399b05c
+# %% ../../nbs/lib/23_store.ingest.ipynb #54a55d33
 _NOTHING = {
     "files": 0,
     "skipped": 0,
@@ -642,7 +642,7 @@ class Ingested:
         rows, rejected = self.totals["rows_in"], sum(self.totals["rejected"].values())
         return max(rejected / rows if rows else 0.0, self.totals["incomplete_files"] / max(self.totals["files"], 1))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #9c08206e
+# %% ../../nbs/lib/23_store.ingest.ipynb #138dd6f8
 @dataclass(frozen=True)
 class Progress:
     "How far an ingest has come."
@@ -669,7 +669,7 @@ class Progress:
         "Seconds that the rest will take at this rate, None while nobody can know."
         return (self.bytes_total - self.bytes) * self.seconds / self.bytes if self.bytes else None
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #7ad9bbb6
+# %% ../../nbs/lib/23_store.ingest.ipynb #5ef7b6cd
 BATCH_ROWS, BATCH_BYTES = 4_000_000, 1 << 30  # staged rows and bytes after which a batch is written
 NAMES = 64  # files named in one task
 
@@ -698,7 +698,7 @@ class _Run:
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     began: float = field(default_factory=time.monotonic)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #4f709d60
+# %% ../../nbs/lib/23_store.ingest.ipynb #0a33b7f4
 def _start(run: _Run) -> None:
     "Take back what a dead ingest has left, and learn what the lake holds."
     if run.lock.died_at is not None:
@@ -726,7 +726,7 @@ def _hand_out(run: _Run, readers, unnamed: list[list[tuple[int, str]]]) -> None:
 def _size(path: str) -> int:
     return os.stat(path).st_size if os.path.exists(path) else 0
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #26b32671
+# %% ../../nbs/lib/23_store.ingest.ipynb #b60318e2
 def _take_names(run: _Run, task: Task, outcome: Outcome) -> None:
     "Look up the files that were named: new ones are read, unless a killed run has staged them."
     run.naming -= 1
@@ -793,7 +793,7 @@ def _finish(run: _Run, ledger: dict) -> None:
         files, seconds = sums["files"] + sums["skipped"], time.monotonic() - run.began
         run.progress(Progress(files, len(run.places), run.seen_bytes, run.bytes, sums["rows_in"], seconds))
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #ca23da7d
+# %% ../../nbs/lib/23_store.ingest.ipynb #493836e4
 def _is_enough(run: _Run) -> bool:
     "Tell whether a batch is to be written."
     rows, size = sum(s.ledger["rows_in"] for s in run.staged), sum(s.bytes for s in run.staged)
@@ -816,7 +816,7 @@ def _write(run: _Run) -> None:
             shutil.rmtree(staged.folder)
     run.staged = []
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #af8b7ac8
+# %% ../../nbs/lib/23_store.ingest.ipynb #b11a96bc
 def _go(run: _Run, readers) -> None:
     "Read and write until nothing is left; raise SourceError if there was no feed at all."
     places = list(run.places.items())
@@ -839,7 +839,7 @@ def _go(run: _Run, readers) -> None:
     if run.staged:
         _write(run)
 
-# %% ../../nbs/lib/23_store.ingest.ipynb #22700aa7
+# %% ../../nbs/lib/23_store.ingest.ipynb #a40245d6
 def ingest(
     sources: str | Path | Iterable[str | Path],  # files and folders of raw feeds
     lake: Lake,  # where to write

@@ -172,7 +172,7 @@ def _connected(tables: dict[str, object], at: datetime | None, folder: str) -> I
         with suppress(KeyError):
             _WAITING.popitem(last=False)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #e5b93c06
+# %% ../../nbs/lib/20_store.lake.ipynb #180a9449
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_ALLOW_HTTP AWS_SKIP_SIGNATURE AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "az": "AZURE_STORAGE_ACCOUNT_NAME AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_SAS_TOKEN AZURE_STORAGE_ENDPOINT",
@@ -344,7 +344,7 @@ def _write_delta(path: str, name: str, table: pa.Table, held=None, **how) -> Non
 
 _CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days", "delta.checkpointInterval": "25"}
 
-# %% ../../nbs/lib/20_store.lake.ipynb #46a6cf3d
+# %% ../../nbs/lib/20_store.lake.ipynb #151463be
 def _answer(query: str, open_table: Callable[[str], object], at: datetime | None, folder: str = "") -> pa.Table:
     "Ask DuckDB; an error becomes one line."
     import duckdb
@@ -364,7 +364,7 @@ def _answer(query: str, open_table: Callable[[str], object], at: datetime | None
         line, known = _reason(error), ", ".join(sorted([*TABLES, "prices_now"]))
         raise LakeError(f"The query cannot be answered: {line}. Allowed: one SELECT over {known}.") from None
 
-
+# %% ../../nbs/lib/20_store.lake.ipynb #2d812f39
 _EXPLAIN = re.compile(r"(?i)^\s*explain\s+(analyze\s+)?(\([^()]*\)\s*)?")  # of a SELECT; of all else it would do it
 
 
@@ -385,7 +385,7 @@ def _named(query: str) -> set[str]:
     needed = set().union(*(_NEEDS.get(n, {n}) for n in found))
     return needed if needed and needed <= set(TABLES) else set(TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f238ed12
+# %% ../../nbs/lib/20_store.lake.ipynb #4b62189a
 def _is_folder(path: str) -> bool:
     "Tell whether DuckDB's own reader can be used: the lake is a folder, and its name no pattern."
     return "://" not in path and not any(sign in os.path.abspath(path) for sign in "*?")
@@ -404,7 +404,7 @@ def _select(table, name: str) -> str:  # a deltalake.DeltaTable, which one -> SQ
     how += ", union_by_name = true" * _has_grown(table)
     return f"SELECT *{added} FROM read_parquet([{', '.join(files)}]{how})"
 
-
+# %% ../../nbs/lib/20_store.lake.ipynb #3900d73b
 def _has_grown(table) -> bool:
     "Tell whether a table in a folder was made with other columns than it has: then each file must be asked for its own."
     from deltalake import DeltaTable
@@ -415,7 +415,7 @@ def _has_grown(table) -> bool:
     except (OSError, DeltaError):
         return True
 
-
+# %% ../../nbs/lib/20_store.lake.ipynb #eed79210
 @cache
 def _select_nothing(name: str) -> str:
     "Write a table without rows as SQL."
@@ -453,7 +453,7 @@ def _place(address: str) -> fs.FileSystem | None:
         return fs.SubTreeFileSystem(address.partition("://")[2].rstrip("/"), _s3(tuple(_storage(address).items())))
     return None if "://" in address else fs.SubTreeFileSystem(unquote(address), fs.LocalFileSystem())
 
-# %% ../../nbs/lib/20_store.lake.ipynb #58c82a72
+# %% ../../nbs/lib/20_store.lake.ipynb #a3f25905
 def _dataset(
     table, name: str = "", words: set[str] | None = None
 ):  # a deltalake.DeltaTable, which one, columns to read as dictionaries -> a pyarrow dataset
@@ -463,7 +463,7 @@ def _dataset(
     added = [f for f in TABLES[name].schema if f.name not in found.schema.names] if name else []
     return found.replace_schema(pa.schema([*found.schema, *added])) if added else found
 
-# %% ../../nbs/lib/20_store.lake.ipynb #7492ed60
+# %% ../../nbs/lib/20_store.lake.ipynb #84b91604
 def _fresh(path: str, name: str, version: int | None = None):
     "Open a Delta table, None if it was never written."
     from deltalake import DeltaTable
@@ -480,7 +480,7 @@ def _fresh(path: str, name: str, version: int | None = None):
 _OPEN: OrderedDict[tuple, list] = OrderedDict()  # (path, name, version) -> [stamp of its commit, table, data set]
 _LAST: dict[tuple, int] = {}  # (path, name) -> the last version that was seen
 
-# %% ../../nbs/lib/20_store.lake.ipynb #b930fcf9
+# %% ../../nbs/lib/20_store.lake.ipynb #aa21d78b
 def _stamp(path: str, name: str, version: int) -> tuple | None:
     "What tells one commit's file from another; None if it is not there."
     try:
@@ -513,7 +513,7 @@ def _entry(path: str, name: str, version: int | None = None) -> list | None:
         _LAST[path, name] = wanted
     return known
 
-# %% ../../nbs/lib/20_store.lake.ipynb #79073f81
+# %% ../../nbs/lib/20_store.lake.ipynb #0de1be01
 def _delta(path: str, name: str, version: int | None = None):
     "Open a Delta table to read, None if it was never written."
     entry = _entry(path, name, version)
@@ -537,7 +537,7 @@ def _number(table) -> int:
     "The version of an open table, -1 if it was never written."
     return table.version() if table else -1
 
-# %% ../../nbs/lib/20_store.lake.ipynb #db11a1b7
+# %% ../../nbs/lib/20_store.lake.ipynb #16101a2d
 def find_commit(
     path: str,  # folder or address of a lake
     name: str,  # a table
@@ -547,7 +547,7 @@ def find_commit(
     last = _delta(path, name)  # only the last version counts its history right
     return last.history(last.version() - version + 1)[-1] if 0 <= version <= _number(last) else {}
 
-
+# %% ../../nbs/lib/20_store.lake.ipynb #7340f60d
 def _version_at(table, moment: datetime) -> int:
     "Tell the last version of a table that was there at a moment, -1 if none was."
     return next((h["version"] for h in table.history() if h["timestamp"] <= moment.timestamp() * 1000), -1)
@@ -566,7 +566,7 @@ def _known(path: str, known: int | datetime) -> tuple[dict[str, int], datetime]:
     moment = datetime.fromtimestamp(find_commit(path, "files", known)["timestamp"] / 1000, UTC)
     return _marks_of(_delta(path, "files", known)) | {"files": known}, moment
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f15f5a35
+# %% ../../nbs/lib/20_store.lake.ipynb #d2faea0e
 def _audit_rows(action: str, changed: dict[str, tuple[int, int]], rows: dict[str, int], detail: str = "") -> list[dict]:
     "Make the record of an action: one row for each table that changed."
     one = {
@@ -593,7 +593,7 @@ def _append_audit(path: str, rows: list[dict]) -> None:
         except LakeError:
             clock.sleep(0.05)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #31abd3de
+# %% ../../nbs/lib/20_store.lake.ipynb #6dca9a2f
 def find_unaudited(
     path: str,  # folder or address of a lake
 ) -> list[dict]:  # rows of `audit`
@@ -615,7 +615,7 @@ def _complete_audit(path: str) -> None:
     if rows := find_unaudited(path):
         _append_audit(path, rows)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #6e072e43
+# %% ../../nbs/lib/20_store.lake.ipynb #9dbe7d5b
 def _sweep(path: Path, since: float) -> None:
     "Remove what a writer that died has left in the folders of the tables: files made since then of which no commit speaks."
     for folder in (path / name for name in ("files", *FACTS)):
@@ -637,7 +637,7 @@ def _restore(path: str, table, version: int) -> None:
     with _told(path, "written", "Run the same again."):
         table.delete(**how) if version < 0 else table.restore(version, **how)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #30d9b847
+# %% ../../nbs/lib/20_store.lake.ipynb #f75f581f
 @dataclass
 class _Writing:
     "What one writer has open between begin() and publish(): each table as of its own last commit."
@@ -646,7 +646,7 @@ class _Writing:
     counted: dict[str, int]  # the versions that count now
     rows: dict[str, int] = field(default_factory=dict)  # written since then
 
-# %% ../../nbs/lib/20_store.lake.ipynb #76b15944
+# %% ../../nbs/lib/20_store.lake.ipynb #50844e4c
 def _entry_at(path: str, name: str, marks: dict[str, int], moment: datetime | None) -> list | None:
     "Open a table at its mark, or at a moment where it has none: [stamp, table, data set]."
     version = marks.get(name)
@@ -654,7 +654,7 @@ def _entry_at(path: str, name: str, marks: dict[str, int], moment: datetime | No
         version = _version_at(table, moment)
     return _entry(path, name, version)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #d00b9e0a
+# %% ../../nbs/lib/20_store.lake.ipynb #f0b5bff6
 @dataclass(frozen=True)
 class _Place:
     "Delta tables in one place, as one asks for them."
@@ -682,7 +682,7 @@ class _Place:
         entry[2] = entry[2] or (_select(entry[1], name) if _is_folder(self.path) else _dataset(entry[1], name))
         return entry[2]
 
-# %% ../../nbs/lib/20_store.lake.ipynb #f7722a42
+# %% ../../nbs/lib/20_store.lake.ipynb #6b8c7cba
 class _Readable(_Place):
     "Delta tables in one place, to read. Reading makes nothing."
 
@@ -730,7 +730,7 @@ class _Readable(_Place):
         "Tell whether there is a lake at all."
         return any(_entry(self.path, name) for name in TABLES)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #87ecd037
+# %% ../../nbs/lib/20_store.lake.ipynb #aed3b674
 class _Writable(_Readable):
     "Delta tables in one place, to read and to write. The first write makes the folder."
 
@@ -752,7 +752,7 @@ class _Writable(_Readable):
         if table.num_rows:
             _put(self, "append", name, table, mode="append")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #b5972de9
+# %% ../../nbs/lib/20_store.lake.ipynb #3824133a
 class Lake(_Writable):
     "Delta tables in one place. Reading makes nothing; the first write makes the folder."
 
@@ -798,7 +798,7 @@ class Lake(_Writable):
         "Raise LakeError if the lake must not or cannot be written."
         _check_writable(self.path)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #12c4a6c1
+# %% ../../nbs/lib/20_store.lake.ipynb #df55cd31
 def _put(lake: "Lake", action: str, name: str, table: pa.Table, **how) -> None:
     "Write a table: as a part of an ingest, or alone."
     if name == "audit" or lake.known is not None:
@@ -828,7 +828,7 @@ def _put_alone(path: str, action: str, name: str, table: pa.Table, how: dict) ->
         _publish(path, files, {name: before + 1}, [])
     _append_audit(path, record)
 
-# %% ../../nbs/lib/20_store.lake.ipynb #c929c1ea
+# %% ../../nbs/lib/20_store.lake.ipynb #50bfe4a8
 def _publish(path: str, held, versions: dict[str, int], record: list[dict], files: pa.Table | None = None, **how):
     "Let versions count from now on, with the rows of `files` that belong to them and the record of it, in one commit."
     properties = _properties({"action": record[0]["action"] if record else "publish", "audit": record}, versions)
@@ -836,7 +836,7 @@ def _publish(path: str, held, versions: dict[str, int], record: list[dict], file
     _write_delta(path, "files", files, held=held, commit_properties=properties, **({"mode": "append"} | how))
     return held or _fresh(path, "files")
 
-# %% ../../nbs/lib/20_store.lake.ipynb #1f2b3561
+# %% ../../nbs/lib/20_store.lake.ipynb #18193e20
 def _address(text: str) -> str:
     "Mend an address that was taken for a path; raise LakeError for a place of no known kind."
     text = re.sub(r"^(s3a?|az|gs):/(?=[^/])", r"\1://", text).removeprefix("file://")
@@ -845,7 +845,7 @@ def _address(text: str) -> str:
         raise LakeError(f"Lake {hide_secrets(text)!r}: allowed is a folder, or s3://BUCKET/PREFIX, az://… or gs://….")
     return text
 
-# %% ../../nbs/lib/20_store.lake.ipynb #771fe6a8
+# %% ../../nbs/lib/20_store.lake.ipynb #00ea5763
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
@@ -862,7 +862,7 @@ def open_lake(
         )
     return Lake(address, parse_moment(as_of), version if version is not None else parse_moment(known_at))
 
-# %% ../../nbs/lib/20_store.lake.ipynb #a9f6588d
+# %% ../../nbs/lib/20_store.lake.ipynb #7fe790a5
 BEAT, SILENT = 15.0, 60.0  # seconds between two signs of life, and after which without one a writer is dead
 _HEARD: dict[str, tuple[int, float]] = {}  # lease -> its last commit, and when this process first saw it
 
@@ -905,7 +905,7 @@ class Lease:
         with suppress(Exception):
             _sign(self.table, {})
 
-# %% ../../nbs/lib/20_store.lake.ipynb #78369e7d
+# %% ../../nbs/lib/20_store.lake.ipynb #cec3b6b5
 def _sign(table, holder: dict) -> None:
     "Commit who holds a lease; fails if anybody has committed since it was read."
     from deltalake import CommitProperties
