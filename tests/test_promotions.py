@@ -192,6 +192,151 @@ def test_wrong_calls():
             effective_price(LINE, quantity)
 
 
+# --- words that the fields do not carry -----------------------------------------------------------------------------------
+
+TUESDAY = datetime(2026, 2, 17, 12)
+HOSTILE = [  # words, regular, price or rate ("50%"), least, quantity, what a shopper would pay
+    # one of several
+    ("1+1 ב-50%", 10, "50%", 2, 2, 15), ("1+1 ב-50%", 10, "5000%", 2, 2, 15), ("2+1 ב50%", 10, "50%", 3, 3, 25), ("קנה 1 קבל 1 ב50%", 10, "50%", 2, 2, 15), ("1+1 בחצי מחיר", 10, "50%", 2, 2, 15),
+    ("קנה 1 קבל 1 ב50%", 10, "50%", 1, 2, 15), ("50% הנחה על הזול", 10, "50%", 2, 2, 15), ("50% הנחה על הזול מביניהם", 10, "50%", 2, 2, 15), ("50% הנחה על הזול", 10, "50%", 1, 2, 15), ("50% הנחה על הזול", 10, "50%", 1, 1, 10),
+    ("שלישי ב-50%", 10, "50%", 3, 3, 25), ("השלישית ב-50%", 10, "50%", 3, 3, 25), ("50% הנחה על השלישי", 10, "50%", 3, 3, 25), ("הרביעי ב-50%", 10, "50%", 1, 1, 10),
+    ("שלישי ב5", 10, 5, 1, 1, 10), ("השלישית ב-5", 10, 5, 1, 1, 10), ("הרביעי ב5", 10, 5, 1, 1, 10), ("הזול מביניהם ב-5", 10, 5, 1, 1, 10), ("שלישי ב-5", 10, 5, 3, 3, 25), ("הזול ב-5", 10, 5, 2, 2, 15), ("1+1 ב-10", 12, 10, 1, 1, 12),
+    # several for a price
+    ("2 ב-20", 60, 20, 1, 1, 60), ("2 יח' ב-20", 60, 20, 1, 1, 60), ("3 ב-20", 20, 20, 1, 2, 40), ("2 ב-10", 15, 10, 1, 1, 15), ("2 יחידות ב-5 ש\"ח", 10, 5, 1, 1, 10), ("זוג ב-5", 10, 5, 1, 1, 10), ("צמד ב-5", 10, 5, 1, 1, 10),
+    ("שניים ב-5", 10, 5, 1, 1, 10), ("שתיים ב-5", 10, 5, 1, 1, 10), ("שלושה ב-5", 10, 5, 1, 1, 10), ("שתי יחידות ב-10", 15, 10, 1, 1, 15), ("שני חטיפים ב-10", 15, 10, 1, 1, 15), ("2 שקיות ב-5", 10, 5, 1, 1, 10),
+    ("2 לחמים ב-5", 10, 5, 1, 1, 10), ("2 קופסאות ב-5", 10, 5, 1, 1, 10), ("קנה 2 במבה ב-5", 10, 5, 1, 1, 10), ("10 ש\"ח ל-2 יח'", 15, 10, 1, 1, 15), ("2 יח' במחיר 10", 15, 10, 1, 1, 15), ("2 במחיר של 10", 15, 10, 1, 1, 15),
+    ("3 יחידות ומעלה ב-5", 10, 5, 1, 1, 10), ("3 יחידות ומעלה ב-5", 10, 5, 3, 3, 15), ("החל מ-3 יחידות ב-5", 10, 5, 1, 1, 10), ("החל מ-3 יחידות ב-5", 10, 5, 3, 3, 15), ("לפחות 3 ב-5", 10, 5, 1, 1, 10), ("מינימום 3 יח' 5 ש\"ח", 10, 5, 1, 1, 10),
+    # shekels off
+    ("5 ש\"ח הנחה", 12, 5, 1, 1, 7), ("הנחה של 5 ש\"ח", 12, 5, 1, 1, 7), ("חסוך 5 ש\"ח", 12, 5, 1, 1, 7), ("הנחה של 5", 12, 5, 1, 1, 7), ("5 ש\"ח פחות", 12, 5, 1, 1, 7), ("3 ב-4 ש\"ח הנחה", 6, 4, 3, 3, 14), ("החל מ-5", 10, 5, 1, 1, 10), ("החל ב-5", 10, 5, 1, 1, 10),
+    # days and hours (asked on a Tuesday at noon: the truth of a Tuesday's is 5, of the others 10)
+    ("בימים א'-ג'", 10, 5, 1, 1, 5), ("בימים ד'-ה' ב-5", 10, 5, 1, 1, 10), ("יום ד ב-5", 10, 5, 1, 1, 10), ("ימים ד-ה ב-5", 10, 5, 1, 1, 10), ("בשישי ב-5", 10, 5, 1, 1, 10), ("ביום שישי ב-5", 10, 5, 1, 1, 10), ("ביום רביעי ב-5", 10, 5, 1, 1, 10),
+    ("בסופ\"ש ב-5", 10, 5, 1, 1, 10), ("סוף שבוע ב-5", 10, 5, 1, 1, 10), ("ב-5 בין השעות 8-10", 10, 5, 1, 1, 10), ("ב-5 עד השעה 10", 10, 5, 1, 1, 10), ("ב-5 משעה 16", 10, 5, 1, 1, 10), ("ב-5 16:00-20:00", 10, 5, 1, 1, 10),
+    # limits
+    *((f"ב-5 {limit}", 10, 5, 1, 3, 20) for limit in ("הגבלה 2 יח'", "הגבלת 2 מימושים", "2 מימושים", "עד שתי יחידות", "עד 2", "עד 2 ליח'", "מקסימום 2", "מוגבל ל-2 ללקוח", "2 יח' ללקוח", "מוגבל לשתי יחידות", "עד שניים")),
+    ("ב-5 מימוש אחד", 10, 5, 1, 3, 25), ("ב-5 יחידה אחת ללקוח", 10, 5, 1, 3, 25), ("ב-5 בקניה מעל 150 ש\"ח ליחידה אחת בלבד", 10, 5, 1, 3, 25), ("3 ב-10 מוגבל ל2 יח'", 6, 10, 3, 3, 18), ("3 ב-10 מוגבל ל2 יח'", 6, 10, 3, 6, 36),
+    # baskets (the basket at hand is of 160)
+    *((f"ב-5 {basket}", 10, 5, 1, 1, 10) for basket in ("בקנייה מ-200 ש\"ח", "בקניה בסך 200", "בקניה מינימלית של 200", "לכל 200 ש\"ח קניה", "מעל מאתיים", "מעל 1,000", "ברכישה מעל 200", "בסך 200", "מינימום 200 ש\"ח", "בקנייה של 200 ומעלה")),
+    # buyers
+    *((f"ב-5 {buyers}", 10, 5, 1, 1, 10) for buyers in ("למחזיקי כרטיס", "בכרטיס", "לחברים", "CLUB", "לסטודנטים", "לגמלאים", "לעובדים", "תו הזהב", "באפליקציה", "לחברי הקופה", "לאזרחים ותיקים", "לחיילים")),
+    # dependent
+    ("רוכשים במבה מקבלים ביסלי ב-5", 10, 5, 1, 1, 10), ("ברכישת במבה ב-5", 10, 5, 1, 1, 10), ("קנית ב-100 קבל ב-5", 10, 5, 1, 1, 10), ("במבה + ביסלי ב-8", 10, 8, 1, 1, 10), ("לרוכשי במבה ב-5", 10, 5, 1, 1, 10), ("בקניית במבה ב-5", 10, 5, 1, 1, 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words, regular, price, least, quantity, truth", HOSTILE)
+def test_never_lower_than_a_shopper_would_pay(words, regular, price, least, quantity, truth):
+    "Unknown is allowed, and so is a condition that is named; a price below the truth is not."
+    rate = price[:-1] if isinstance(price, str) else None
+    fields = dict(reward_type="2", discount_rate=float(rate)) if rate else dict(discounted_price_ils=D(price))
+    for reward in ("2",) if rate else ("1", "3", "5", "10"):
+        row = dict(item_code="123", club_id="0", item_is_weighted=False, min_qty=least, price_ils=D(regular), description=words) | dict(reward_type=reward) | fields  # fmt: skip
+        answer = effective_price(row, quantity, (), TUESDAY, basket_ils=160)
+        assert answer.price_ils >= D(truth), answer
+
+
+@pytest.mark.parametrize(
+    "words, regular, price, least, quantity, total",
+    [
+        ("1+1 ב-50%", 10, 50, 2, 2, 15),
+        ("2+1 ב50%", 10, 5000, 3, 3, 25),
+        ("50% הנחה על הזול מביניהם", 10, 50, 2, 2, 15),
+        ("שלישי ב-50%", 10, 50, 3, 3, 25),
+        ("השלישית ב-50%", 10, 50, 3, 7, 60),
+    ],
+)
+def test_one_of_several_at_a_part(words, regular, price, least, quantity, total):
+    row = dict(description=words, reward_type="2", discount_rate=price, min_qty=least, discounted_price_ils=None)
+    assert ask(quantity, price_ils=D(regular), **row).promotion_ils == total
+
+
+CONDITIONS = {  # whatever else the description says, one of an item of 10 (under "off": of 12) is not to be had for 5
+    "one of several": ["השני", "המוצר השני", "מוצר שני", "פריט נוסף", "השלישי", "השלישית", "מוצר שלישי", "כל שני", "הזול", "הזול מביניהם", "המוצר הזול", "קנה 1 קבל 1", "קנה אחד קבל שני", "1+1", "2+1", "אחד פלוס אחד"],
+    "a count": ["2", "3 יח'", "2 יחידות", "2 מארזים", "זוג", "צמד", "שניים", "שתי יחידות", "שני מוצרים", "2 במבה", "קנה 2", "בקניית 2", "ברכישת 2 יח'", "לפחות 2", "מ-2 יח'", "2 ומעלה", "מינימום 2", "החל מ-2 יח'", "כל 2",
+                "לכל 2", "2X", "ארבע", "4 יוגורטים", "3 פחיות", "2 שקיות", "משתי יחידות"],
+    "a day": ["ביום שישי", "ביום ו'", "בימי חמישי-שישי", "בימים ד-ה", "יום ד", "בשישי", "בסופ\"ש", "סוף שבוע", "בשבת", "בין 8-10", "משעה 16:00", "עד השעה 10", "בשעות הערב", "מחר"],
+    "a basket": ["בקניה מעל 200", "בקנייה מ-200", "בקניה של 200", "מעל 200 ש\"ח", "מעל ל-200", "ברכישה מעל 200", "מינימום קניה 200", "בקניה מינימלית של 200", "לכל 200 ש\"ח", "על כל 200 ש\"ח", "בסל מעל 200", "מעל 1,000 ש\"ח"],
+    "a buyer": ["למועדון", "לחבר מועדון", "חברים", "בכרטיס", "למחזיקי כרטיס", "אשראי", "CLUB", "לסטודנטים", "לגמלאים", "לעובדים", "תו הזהב", "באפליקציה", "אפלקציה", "אונליין", "לאזרחים ותיקים", "בשובר", "קופון", "ללקוחות חדשים"],
+    "a purchase": ["קנה במבה קבל", "קונים במבה מקבלים", "בקניית במבה", "ברכישת במבה", "לרוכשי במבה", "לקוני במבה", "קנית ב-100 קבל", "במבה + ביסלי", "במבה ועוד ביסלי", "ביחד עם במבה", "מותנה בקניית במבה", "בתנאי", "החל מ"],
+    "off": ["הנחה", "הנחה של", "הנחת", "חסוך", "חסכו", "זיכוי", "החזר", "פחות", "הורדה של"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, words", [(kind, words) for kind, found in CONDITIONS.items() for words in found])
+def test_a_condition_in_the_words_is_heard_wherever_it_stands(kind, words):
+    regular = D(12 if kind == "off" else 10)
+    for price in ("ב-5", "ב5", '5 ש"ח', 'רק 5 ש"ח', "במחיר 5", "5.00"):
+        for text in (f"{words} {price}", f"{price} {words}", f"קרקר {words} {price}", f"{words} קרקר {price}"):
+            row = dict(description=text, price_ils=regular, discounted_price_ils=D(5), at=TUESDAY)
+            answer = ask(**row, more=dict(basket_ils=160))
+            assert answer.status != "applies", (text, answer)
+
+
+WEIGHT_WORDS = [  # words, the shelf's kilogram, the field's price, the truth for a kilogram
+    ("20 ש\"ח ל-500 גרם", 50, 20, 40), ("20 לחצי קילו", 50, 20, 40), ("חצי ק\"ג ב-20", 50, 20, 40), ("20 ל 200 גרם", 150, 20, 100), ("5 למאה גרם", 80, 5, 50), ("5 למאה גרם", 8, 5, 8), ("20 לחצי ק\"ג", 50, 20, 40),
+    ("ב-20 מעל 2 ק\"ג", 50, 20, 50), ("ב-20 מינימום 2 קג", 50, 20, 50), ("רבע קילו ב-20", 100, 20, 80), ("ב-20 החל מ-2 ק\"ג", 50, 20, 50), ("ב-20 2 ק\"ג ומעלה", 50, 20, 50),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words, regular, price, truth", WEIGHT_WORDS)
+def test_a_price_for_a_weight_is_no_price_for_a_kilogram(words, regular, price, truth):
+    row = dict(description=words, price_ils=D(regular), discounted_price_ils=D(price), item_is_weighted=True)
+    assert ask(1, **row).price_ils >= truth
+
+
+def test_a_string_is_one_club_or_one_coupon():
+    assert ask(club_id="1", clubs="12").status == ask(club_id="1", clubs="7290000000001:12").status == "club_only"
+    assert ask(club_id="1", clubs="1").status == ask(club_id="1", clubs="7290000000001:1").status == "applies"
+    assert ask(is_coupon=True, promotion_id="p", more=dict(coupons="xpx")).status == "coupon"
+    assert ask(is_coupon=True, more=dict(coupons="17")).status == "applies"
+    frame = pd.DataFrame([LINE | dict(club_id="1", is_coupon=True)])
+    assert price_promotions(frame, NOON, "12", coupons="17").to_pylist()[0]["status"] == "club_only"
+    assert price_promotions(frame, NOON, "1", coupons="17").to_pylist()[0]["status"] == "applies"
+
+
+@pytest.mark.parametrize(
+    "name, value, status",
+    [
+        ("ends_at", "2020-01-01T00:00", "not_now"),
+        ("ends_at", np.datetime64("2020-01-01"), "not_now"),
+        ("ends_at", np.datetime64("2020-01-01T00:00", "ns"), "not_now"),
+        ("ends_at", pd.Timestamp("2020-01-01"), "not_now"),
+        ("ends_at", date(2026, 6, 14), "not_now"),
+        ("ends_at", date(2026, 6, 15), "applies"),  # a date ends with its day
+        ("ends_at", "2026-06-15", "applies"),
+        ("starts_at", "2030-01-01T00:00", "not_now"),
+        ("starts_at", date(2026, 6, 15), "applies"),
+        ("starts_at", date(2026, 6, 16), "not_now"),
+        ("ends_at", "someday", "unknown"),
+        ("starts_at", 20300101, "unknown"),
+        ("ends_at", pd.NaT, "applies"),
+        ("ends_at", np.datetime64("NaT"), "applies"),
+        ("ends_at", "", "applies"),
+        ("ends_at", date.max, "applies"),
+        ("starts_at", date.min, "applies"),
+    ],
+)
+def test_moments_of_every_type(name, value, status):
+    assert ask(**{name: value}).status == status
+
+
+MISSING = [None, float("nan"), np.nan, pd.NA, pd.NaT, np.datetime64("NaT"), D("NaN"), D("sNaN")]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+def test_what_is_missing_is_missing_in_every_type(missing):
+    fields = [*LINE, "weekdays", "ends_at", "starts_at", "is_coupon", "is_gift", "is_grouped", "max_qty", "discount_rate", "remarks"]  # fmt: skip
+    for name in fields:
+        none, same = (effective_price(LINE | {name: value}, 1, (), NOON) for value in (None, missing))
+        assert none == same, name
+    assert ask(weekdays=missing, description="בימי שישי ב-5", discounted_price_ils=D(5)).status == "unknown"
+
+
+def test_codes_that_became_numbers():
+    assert ask(club_id=0.0).status == ask(club_id=0).status == ask(reward_type=1.0).status == "applies"
+    assert ask(club_id=1.0, clubs={"1"}).status == ask(club_id=1, clubs={1}).status == "applies"
+    assert ask(item_code=0.0).status == "unknown"
+
+
 # --- hostile --------------------------------------------------------------------------------------------------------------
 
 NUMBERS = st.one_of(

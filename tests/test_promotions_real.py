@@ -63,8 +63,8 @@ def test_every_real_promotion_gets_a_status(real):
     print(promotions.groupby(["chain_id", "reward", "status"], dropna=False).size().unstack(fill_value=0).to_string())
     print(promotions.loc[unknown, "why"].str.replace(r"[\d.]+", "#", regex=True).value_counts().to_string())
     print(f"{len(promotions)} promotions: {unknown.mean():.1%} unknown, {unread.mean():.1%} unreadable")
-    # measured: 5.8% and 1.9%; the difference is percentages off an item that has no regular price in its file
-    assert unknown.mean() < 0.08 and unread.mean() < 0.03
+    # measured: 6.7% and 2.7%; the difference is percentages off an item that has no regular price in its file
+    assert unknown.mean() < 0.075 and unread.mean() < 0.03
     shelved = every[every["file"].eq(3) & every["regular_ils"].notna()].drop_duplicates(
         ["chain_id", "store_id", "promotion_id"]
     )

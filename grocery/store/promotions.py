@@ -6,12 +6,11 @@
 __all__ = ['STATUSES', 'REWARDS', 'KINDS', 'PRICED', 'Words', 'parse_description', 'Offer', 'read_offer', 'Answer',
            'effective_price', 'best_price', 'make_promotion_lines', 'price_promotions', 'read_promotion_lines']
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #fbbd58d9
-import math
+# %% ../../nbs/lib/24_store.promotions.ipynb #c92cc20d
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -20,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import GroceryError
-from .lake import Lake
+from .lake import Lake, quote
 from ..tables import CODE, ISRAEL, MONEY, TABLES, TEXT
 from ..text import normalise_text
 
@@ -51,14 +50,14 @@ REWARDS = {
     "11": "other, in words",
 }
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #75d42e00
+# %% ../../nbs/lib/24_store.promotions.ipynb #e63f2a0d
 _AGORA = Decimal("0.01")
 _HUGE = Decimal(1_000_000)
 
 
 def _decimal(value: object) -> Decimal | None:
     "Read a number exactly; None for what is missing, not finite or huge."
-    if value is None or value is pd.NaT or isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
     try:
         number = Decimal(repr(value)) if isinstance(value, float) else Decimal(str(value))
@@ -69,75 +68,217 @@ def _decimal(value: object) -> Decimal | None:
 
 def _is_nonsense(value: object) -> bool:
     "Tell whether a field holds something, and that is no number a shop can mean."
-    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return False
     number = _decimal(value)
-    return number is None or number < 0
+    return value is not None and (number is None or number < 0)
 
 
 def _say(number: Decimal) -> str:
     "Write a number without trailing zeros."
     return f"{number.normalize():f}"
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #04f8535f
+# %% ../../nbs/lib/24_store.promotions.ipynb #3e0d8226
+def _is_missing(value: object) -> bool:
+    "Tell whether a field is empty, in any library's way of saying so."
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _tidy(row: Mapping) -> dict:
+    "Give a row with None for everything that is missing."
+    return {name: None if _is_missing(value) else value for name, value in row.items()}
+
+
+def _code(value: object) -> str:
+    "Write a code that may have become a number; empty for none."
+    return "" if value is None else str(value).strip().removesuffix(".0")
+
+
+def _is_item(value: object) -> bool:
+    "Tell whether an item code is more than zeros."
+    return bool(_code(value).strip("0"))
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #64ccaa9c
 _NUM = r"\d{1,5}(?:\.\d{1,3})?"
 _SHEKEL = r"(?:ש\"ח|שח|ש'|₪)"
 _NOT_IN_WORD = r"(?<![א-ת\"'])"
+_END = r"(?![א-ת])"
 _KG, _PIECES, _GRAMS = (
     r"(?:ק\"ג|ק['\s]?ג(?![א-ת])|קילו|ק(?=\s*ב))",
-    r"(?:(?:יחידות|יחי|יח)['.]?|פריטים|מוצרים|מארזים|חבילות|בקבוקים|פחיות|חב')",
+    r"(?:(?:יחידות|יחידה|יחי|יח)['.]?|פריטים|מוצרים|מארזים|חבילות|בקבוקים|פחיות|חב')",
     r"(?:גרם|גר|ג)(?![א-ת])['.]?",
 )
+_PLURAL = r"[א-ת]{2,}(?:ים|ות)(?![א-ת])"
+_SIZE = r"(?:ליטר|לי|ל|מ\"?ל|מטר|מ|סמ|ק\"?ג|ק|גרם|גר|ג)(?![א-ת])"
+_BUY = r"(?:קני?י?(?:ה|ת|ית)|רכיש(?:ה|ת))"
+_CUT = 38  # descriptions this long are often cut
 
+
+def _any(*patterns: str) -> re.Pattern:
+    "Look for any of several patterns."
+    return re.compile("|".join(patterns))
+
+
+def _word(*words: str) -> str:
+    "Give the pattern of any of several whole words."
+    return rf"{_NOT_IN_WORD}(?:{'|'.join(words)}){_END}"
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #bb00db22
+_NO_SIZE = r"(?!\s*(?:יח|גר|מ\"ל|מל|ליטר))"
 _BUNDLE = re.compile(
-    rf"(?<![\d.*/+-])({_NUM})\s*({_KG}|{_PIECES}|{_GRAMS})?\s*ב\s*[-(]{{0,2}}\s*({_NUM})(?![\d*]|\.\d|\s*[%+])(?!\s*(?:יח|גר|מ\"ל|מל|ליטר))"
+    rf"(?<![\d.*/+-])({_NUM})\s*({_KG}|{_PIECES}|{_GRAMS}|{_PLURAL})?\s*(?:ב|=|(?:רק|עבור|תמורת){_END})\s*[-(]{{0,2}}"
+    rf"\s*({_NUM})(?![\d*]|\.\d|\s*[%+]){_NO_SIZE}"
 )
 _TURNED = re.compile(
     rf"ב\s*(\d{{1,2}})\s*-\s*ב\s*-?\s*({_NUM})(?![\d*]|\.\d|\s*[%+])"
 )  # "2 for 75" turned round by an editor
-_PREFIXED = re.compile(rf"{_NOT_IN_WORD}ב\s*-?\s*({_NUM})(?![\d*]|\.\d|\s*%)(?!\s*(?:יח|גר|מ\"ל|מל|ליטר))")
+_FOR_COUNT = _any(
+    rf"({_NUM})\s*{_SHEKEL}?\s*ל\s*-?\s*(\d{{1,2}})\s*{_PIECES}",  # 10 for 2 pieces
+    rf"({_NUM})\s*{_SHEKEL}\s*ל\s*-?\s*([2-9])(?![\d.])",
+)
+_FOR_WEIGHT = re.compile(rf"({_NUM})\s*{_SHEKEL}?\s*[ל/]\s*-?\s*({_NUM})\s*({_KG}|גר|ג)")
+_PREFIXED = re.compile(rf"{_NOT_IN_WORD}ב\s*-?\s*({_NUM})(?![\d*]|\.\d|\s*%){_NO_SIZE}")
 _NAMED = re.compile(rf"({_NUM})\s*{_SHEKEL}(?!\s*ומעלה)")
-_SIZE = r"(?:ליטר|לי|ל|מ\"?ל|מטר|מ|סמ|ק\"?ג|ק|גרם|גר|ג)(?![א-ת])"
 _LEADING = re.compile(
     rf"^(?:בי|ב\.|ב-|קטיף|בשר|מועדון|כ\.אשראי|קופ\.אישי)?\s*-?\s*(\d{{1,5}}\.\d\d?)(?![\d*.]|\s*%|\s*{_SIZE})"
 )
-_PER_100 = re.compile(rf"({_NUM})\s*{_SHEKEL}?\s*ל\s*-?\s*100\s*(?:גר|ג)")
-_SECOND = re.compile(
-    rf"{_NOT_IN_WORD}ה?(?:שני(?:יה|ה)?|שניי?ה)\s*(?:(?:ב\s*-?\s*)?(חינם|מתנה)|ב\s*-?\s*(?:(חצי|מחצית)|({_NUM})\s*(%|אחוז)?))"
+_PERCENT = _any(
+    rf"({_NUM})\s*(?:%|אחוז)\s*-?\s*(הנחה|חיסול)?", rf"({_NUM})\s*הנחה\s*%", rf"הנחה\s*(?:של\s*)?({_NUM})\s*%"
 )
-_SECOND_WORD = re.compile(rf"{_NOT_IN_WORD}(?:השני(?:ה|יה)?|השנייה|השלישי|היחידה השני)(?![א-ת])|{_NOT_IN_WORD}שני ב")
-_PLUS = re.compile(r"(?<![\d.+*/])([1-9])\s*ב?\s*\+\s*([1-9])(?![\d.%*+])")
-_BUY_GET = re.compile(r"קנ(?:ה|י|ו)\s*([1-9])\s*ו?-?\s*קבל[יו]?\s*([1-9])(?!\d)(?!\s*ב)")
-_PAY_LESS = re.compile(
-    r"קח(?:ו)?\s*([2-9])\s*(?:ו?שלמו?|ו?שלם)\s*([1-9])(?![\d.])|(?<![\d.])([2-9])\s*במחיר\s*(?:של\s*)?([1-9])(?![\d.])"
-)
-_PERCENT = re.compile(rf"({_NUM})\s*(?:%|אחוז)\s*-?\s*(הנחה|חיסול)?|({_NUM})\s*הנחה\s*%|הנחה\s*(?:של\s*)?({_NUM})\s*%")
-_BASKET = re.compile(
-    rf"(?:מעל|מע)\s*ל?\s*-?\s*({_NUM})(?!\s*(?:%|ק|גר|יח|מ\"ל|חודש))|{_NOT_IN_WORD}בקני(?:ה|ית|יה|ת)\s*(?:מעל\s*|של\s*)?ב?-?\s*({_NUM})\s*{_SHEKEL}?(?!\s*(?:%|יח|פריט|מוצר|\d))|({_NUM})\s*{_SHEKEL}\s*ומעלה"
-    rf"|{_NOT_IN_WORD}מות(?:נה)?\s*ב?\s*-?\s*({_NUM})"
-)
-_LIMIT = re.compile(
-    rf"{_NOT_IN_WORD}(?:(?:מוגבל|מוג|מו)\s*['.]?\s*(?:עד\s*)?ל?\s*-?\s*|מ(?=\d))(\d{{1,2}})(?![\d.*+]|\s*(?:%|מ\"ל|מל|גר|ליטר))\s*(מימוש|{_KG})?"
-    rf"|{_NOT_IN_WORD}עד\s*-?\s*(\d{{1,2}})\s*({_PIECES}|{_KG}|ק(?![א-ת]))"
-)
-_LIMIT_WORD = re.compile(rf"{_NOT_IN_WORD}(?:מוגבל|מוג)(?![א-ת])")
-_DEPOSIT = re.compile(r"פי?קדון|פק\.")
-_COUPON = re.compile(rf"קופון|{_NOT_IN_WORD}קופ[.']|{_NOT_IN_WORD}שובר(?![א-ת])")
-_CLUB = re.compile(rf"מועדון|אשראי|{_NOT_IN_WORD}(?:מועדו?|מוע|אשרא?)$")
-_CONDITION = re.compile(rf"{_NOT_IN_WORD}(?:מותנה|בתנאי)(?![א-ת])(?!\s*(?:ב?\s*-?\s*\d|קופון))|החל\s*מ\s*-?\s*\d+\.\d")
-_GIFT = re.compile(rf"מתנה|{_NOT_IN_WORD}קבלי?(?![א-ת])|חינם")
-_OTHERS = re.compile(rf"{_NOT_IN_WORD}קנ(?:ה|י|ו)(?![א-ת])")
-_FOR_BUYERS = re.compile(rf"{_NOT_IN_WORD}(?:בקניי?ת|לקונים|לקונה|לרוכשים)(?![א-ת])")
-_ON_SECOND = re.compile(
-    rf"(?:({_NUM})\s*(?:%|אחוז)|(חצי מחיר))\s*(?:הנחה)?\s*(?:על|ל|ב)\s*-?\s*(?:המוצר|מוצר|הפריט|פריט|היחידה|יחידה)?\s*ה?(?:שניי?ה|שני)(?![א-ת])"
-)
-_DAY = re.compile(
-    rf"{_NOT_IN_WORD}(?:ב?ימי?|יום)\s+(?:[א-ו]'|ראשון|שני|שלישי|רביעי|חמישי|שישי|שבת)(?![א-ת])|משעה|בשעות"
-)
-_SIGN_FIRST = re.compile(r"(?<!\d)(?<!\d )₪\s*(?=\d)")  # a shekel sign before its number
-_CUT = 38  # descriptions this long are often cut
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #3a20cbf7
+# %% ../../nbs/lib/24_store.promotions.ipynb #2c01709b
+_NTH_WORD = r"(?:שני(?:יה|ה)?|שניי?ה|שלישית?|רביעית?|חמישית?|שישית?|נוס(?:ף|פת))"
+_NTH = re.compile(
+    rf"{_NOT_IN_WORD}(?:ה?({_NTH_WORD})|הזולה?)\s*(?:מב\S*ם\s*|ב\S*ניהם\s*)?"
+    rf"(?:(?:ב\s*-?\s*)?(חינם|מתנה)|ב\s*-?\s*(?:(חצי|מחצית)|({_NUM})\s*(%|אחוז)?))"
+)
+_ON_NTH = re.compile(
+    rf"(?:({_NUM})\s*(?:%|אחוז)|(חצי מחיר))\s*(?:הנחה)?\s*(?:על|ל|ב)\s*-?\s*(?:ה?(?:מוצר|פריט|יחידה))?\s*"
+    rf"(?:ה?({_NTH_WORD})|ה?זולה?){_END}"
+)
+_SAYS_NTH = _any(
+    _word(rf"ה{_NTH_WORD}", "היחידה השני", "הזול(?:ה|ים)?", "נוס(?:ף|פת)", r"על\s*אחד"),
+    _word(rf"(?:מוצר|פריט|יחידה|כל)\s*{_NTH_WORD}"),
+    rf"{_NOT_IN_WORD}שני ב",
+    rf"(?<![\d.])[2-9]\s*ב\s*-?\s*{_NUM}\s*%",  # "2 at 50%": both, or the second?
+)
+_PLUS = re.compile(r"(?<![\d.+*/])([1-9])\s*ב?\s*\+\s*([1-9])(?![\d.%*+])")
+_BUY_GET = re.compile(r"קנ(?:ה|י|ו)\s*([1-9])\s*ו?-?\s*קבל[יו]?\s*([1-9])(?!\d)")
+_AT_PART = re.compile(rf"\s*ב\s*-?\s*(?:(חצי|מחצית)|({_NUM})\s*(?:%|אחוז))")  # after "1+1": the second at half
+_PAY_LESS = _any(
+    r"קח(?:ו)?\s*([2-9])\s*(?:ו?שלמו?|ו?שלם)\s*([1-9])(?![\d.])",
+    r"(?<![\d.])([2-9])\s*במחיר\s*(?:של\s*)?([1-9])(?![\d.])",
+)
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #328836ed
+_BASKET = _any(
+    rf"(?:מעל|מע)\s*ל?\s*-?\s*({_NUM})(?!\d|\.\d|\s*(?:%|{_KG}|ק{_END}|גר|יח|מ\"ל|חודש))",
+    rf"{_NOT_IN_WORD}(?:[בל]{_BUY}|ב?סל(?:\s*קניי?ות)?|קניי?ה)\s*(?:(?:מעל|של|בסך|מינימלית|מ|קניי?ה)\s*)*ב?-?\s*(\d{{2,5}})"
+    rf"\s*{_SHEKEL}?(?!\s*(?:%|יח|פריט|מוצר|\d))",
+    rf"({_NUM})\s*{_SHEKEL}\s*ומעלה",
+    rf"{_NOT_IN_WORD}מות(?:נה)?\s*ב?\s*-?\s*({_NUM})",
+    rf"(?:בסך|מינימלית|מינימלי)\s*(?:של\s*)?-?\s*({_NUM})",
+    rf"מינימום\s*-?\s*({_NUM})\s*{_SHEKEL}",
+)
+_LEAST = _any(
+    rf"({_NUM})\s*({_KG}|{_PIECES}|{_PLURAL})?\s*(?:ומעלה|ויותר){_END}",
+    rf"{_NOT_IN_WORD}(?:לפחות|מינימום|מ(?=-?\s*[2-9]\s*{_PIECES})|קנ[היו]|ב{_BUY})\s*-?\s*(?:של\s*)?({_NUM})"
+    rf"(?![\d.]|\s*(?:{_SHEKEL}|%))\s*({_KG}|{_PIECES})?",
+    rf"מעל\s*-?\s*({_NUM})\s*({_KG}|{_PIECES})",
+)
+_LIMIT = _any(
+    rf"{_NOT_IN_WORD}(?:(?:מוגבל(?:ת|ים)?|מוג|מו|הגבל(?:ה|ת)?|מקסימום|מקס'|לא יותר מ)\s*['.]?\s*(?:עד\s*|של\s*)?ל?\s*-?\s*|מ(?=\d))"
+    rf"(\d{{1,2}})(?![\d.*+]|\s*(?:%|מ\"ל|מל|גר|ליטר))\s*(מימוש|{_KG}|{_PIECES})?",
+    rf"{_NOT_IN_WORD}עד\s*-?\s*(\d{{1,2}})(?![\d.,/:*+%-]|\s*(?:%|{_SIZE}(?<!ק)|חודש|שנ|שכב))\s*({_PIECES}|{_KG}|ק{_END})?",
+    rf"(?<![\d.ב-])(?<!ב )(\d{{1,2}})\s*(?:(מימוש)|({_PIECES})?\s*(?:בלבד|ללקוח|לקונה|לקניי?ה){_END})",
+)
+_WEIGHT = _any(_KG, _GRAMS, "ק$")
+_MASS = re.compile(rf"({_NUM})\s*({_KG}|{_GRAMS}|ק{_END})")
+_PACK = re.compile(r"(?<![\d.])(\d{1,2})\s*[*xX]\s*\d")
+_NO_MEASURE = rf"(?!\s*(?:{_SIZE}|{_KG}|קילו|שכב|{_SHEKEL}|ש{_END}|ב\s*-?\s*1(?![\d.])|[*xX]\s*\d(?:\d|\.\d(?!\d))))"
+_COUNTED = _any(
+    rf"(?<![\d.*/+%א-תA-Za-z-])(?<!מארז )(?<!סט )(?<!מס )(?<!פי )([2-9])(?![\d.,/+%A-WYZa-wyz'\"-]){_NO_MEASURE}",
+    rf"(?<![\d.*/+-])(?<!מארז )([2-9])\s*{_PIECES}",
+    rf"(?<!מארז ){_word('זוג', 'צמד')}",
+)
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #7f2ad5dc
+_SIGN_FIRST = r"(?<!\d)(?<!\d )₪\s*(?=\d)"  # a shekel sign before its number
+_KILO = rf"\s*(?:ק\"ג|ק['\s]?ג|קילו(?:גרם)?){_END}"
+_PAIR = rf"(?:זוג|צמד)(?=(?:\s+{_PLURAL})?\s*ב\s*-?\s*\d)"
+_TWO = rf"שתיים|שניים|שתי(?=\s+{_PLURAL})|שני(?=\s+(?:[א-ת]+ים{_END}|קילו|ק\"ג))|{_PAIR}"
+_NUMBER_WORDS = {
+    _TWO: 2, "שלושה|שלוש|שלשה": 3, "ארבעה|ארבע": 4, "חמישה|חמש": 5, "שישה|שש": 6, "מאה": 100, "מאתיים": 200,
+}  # fmt: skip
+_SPELLED = {
+    _SIGN_FIRST: " ",
+    r"(?<=\d),(?=\d{3}(?!\d))": "",
+    rf"{_NOT_IN_WORD}(?:אחד|אחת|1)\s*(?:פלוס|\+|ועוד)\s*(?:אחד|אחת|1)(?![א-ת\d])": "1+1",
+    r"(?<=\d)\s*פלוס\s*(?=\d)": "+",
+    rf"(קנ[היו]|קבלו?)\s*(?:אחד|אחת){_END}": r"\1 1",
+    rf"{_NOT_IN_WORD}(ל?)(יחידה|יח'|פריט|מוצר|מימוש)\s*(?:אחת|אחד){_END}": r"\g<1>1 \2",
+    rf"(?:חצי|½|1/2){_KILO}": "500 גרם",
+    rf"רבע{_KILO}": "250 גרם",
+    **{rf"{_NOT_IN_WORD}([לבמ]?-?)(?:{word}){_END}": rf"\g<1>{number}" for word, number in _NUMBER_WORDS.items()},
+}
+_PLAIN = [(re.compile(pattern), plain) for pattern, plain in _SPELLED.items()]
+_AT_PRICE = re.compile(r"במחיר\s*(?:של\s*)?-?\s*(?=\d)")
+_PLAIN_SIGNS = str.maketrans({"״": '"', "׳": "'", "`": "'", "’": "'", "–": "-", "—": "-", "־": "-"})
+
+
+def _spell(description: str | None) -> str:
+    "Write a description in plain signs and digits."
+    text = normalise_text((description or "")[:300]).translate(_PLAIN_SIGNS)
+    for pattern, plain in _PLAIN:
+        text = pattern.sub(plain, text)
+    return text if _PAY_LESS.search(text) else _AT_PRICE.sub("ב", text)
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #3ba33203
+_FLAGS = {
+    "deposit": _any(r"פי?קדון|פק\."),
+    "coupon": _any("קופון", rf"{_NOT_IN_WORD}קופ[.']", _word("ב?שובר")),
+    "club": _any(
+        rf"מועדון|אשראי|כרטיס|{_NOT_IN_WORD}(?:מועדו?|מוע|אשרא?)$",
+        r"אפלי?קצי?ה|אונליין|\b(?i:club|vip)\b",
+        _word(r"תו\s*ה?זהב", r"(?:ל?גיל\s*)?הזהב", r"ל?בעלי\s*תעוד\S*", r"ותיק\S*", "נקודות"),
+        _word("ב(?:אתר|תו|ארנק|משלוח|איסוף|דיגיטל|אינטרנט|ויזה|נקודות)", "ל(?:חבר|עובד|עובדים|עובדי)"),
+        _word("ל?(?:חברים|חברי|חברות|מנוי|מנויים|מנויי|לקוחות)"),
+        _word(r"ל?(?:סטודנט|גי?מלאי|חייל|מילואימ|פנסיונר|אזרח|מצטרפ|נרשמ|תושב)\S*"),
+    ),
+    "gift": _any("מתנה|חינם", _word("ו?(?:קבלי?|קבלו|[תנ]קבלו?|מקבל(?:ים|ת)?)")),
+    "others": _any(_word("קנ(?:ה|י|ו)")),
+    "limited": _any(_word("פעם אחת", "מוגבל(?:ת|ים)?", "מוג", "הגבל(?:ה|ת)?", "מקסימום", "מימוש", "ללקוח")),
+}
+_DAY_NAME = r"(?:ראשון|שני|שלישי|רביעי|חמישי|שישי|שבת)"
+_DOUBTS = {
+    "the words name a day or an hour, no field does": _any(
+        _word(rf"[בהלמו]?(?:ימים|ימי|יום)\s+(?:{_DAY_NAME}|[א-ו]['-]?)", f"ב{_DAY_NAME}", "מחר", "ב(?:בוקר|ערב|לילה)"),
+        r"סופ\s*\"?ש|סוף\s*ה?שבוע|רק\s*היום|היום\s*בלבד",
+        _word(r"(?:[במה]|מה|בין\s|עד\s)ה?שע(?:ה|ות)", r"שעה\s*שמחה"),
+        rf"\d:\d\d|{_NOT_IN_WORD}בין\s*\d\d?(?!\d)|עד\s*ה?-?\s*\d{{1,2}}/\d{{1,2}}(?!\d)",
+    ),
+    "the words speak of a condition that no field holds": _any(
+        rf"{_word('מותנה')}(?!\s*(?:ב?\s*-?\s*\d|קופון))",
+        _word("בתנאי", "החל", "בהצגת", "בכפוף", "בהחזרת", r"בהזמנ\S*", "טרייד"),
+        rf"{_NOT_IN_WORD}(?:ל|על\s*)?כל\s*-?\s*\d",  # for each 100
+        rf"{_NOT_IN_WORD}עד\s*{_NUM}\s*%\s*הנחה|הנחה\s*עד\s*{_NUM}\s*%",  # up to 50% off
+        rf"ראשונ(?:ה|ות|ים)\s*ב|{_PIECES}\s*ה?ראשונ",  # the first ones
+        rf"{_NOT_IN_WORD}מ-?\s*{_NUM}\s*{_SHEKEL}|{_NOT_IN_WORD}מ-(?:\s|$)",  # from 5
+    ),
+    "the words make it depend on buying something, no field does": _any(
+        _word(f"ו?[בל]{_BUY}", "ו?(?:[הלש]?קונה|[לבה]?קונים|לקוני)", "קניי?ה", r"ב?סל\s*(?:של|מעל)", "בעת", "למי"),
+        _word("ו?(?:[להב]?רוכש(?:ים|ת|י)?|קנית[ם]?|רכשת[ם]?|רכשו)"),
+    ),
+    "the words join two items, the line is of one": _any(
+        r"[א-ת]{2,}\s*\+\s*[א-ת]{2,}", _word("פלוס", "ועוד", "ביחד", "יחד", "בצירוף", "בתוספת")
+    ),
+    "the words speak of a sum off, the fields of a price": _any(
+        rf"^(?!.*(?:%|אחוז)).*{_word('[בו]?(?:הנחה|הנחת|חסוך|חסכו|זיכוי|החזר|פחות|הורדה|מוזל|הוזל|קאשבק)')}"
+    ),
+}
+_DAY, _, _BUYERS, _JOINED, _ = _DOUBTS
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #0047e5d1
 @dataclass(frozen=True)
 class Words:
     "What a description says, as far as it can be read."
@@ -145,16 +286,34 @@ class Words:
     bundles: tuple[tuple[Decimal, str, Decimal], ...] = ()  # how many, of what ("", "piece", "kg"), for how much
     prices: tuple[Decimal, ...] = ()  # strong prices, those of the bundles among them
     numbers: frozenset[Decimal] = frozenset()  # every number there is
-    per_kg: tuple[Decimal, ...] = ()  # prices said to be for 100 grams, per kilogram
-    second: tuple[str, Decimal] | None = None  # ("percent" off or "price" of the second one)
-    says_second: bool = False
+    weights: tuple[tuple[Decimal, Decimal], ...] = ()  # 5 for 100 grams: the price, and the kilograms
+    nth: tuple[int, str, Decimal] | None = None  # (2, "percent" off or "price" of the second one); 0 is the cheapest
+    says_nth: bool = False
     plus: tuple[int, int] | None = None  # (2, 1) for "2+1"
     percents: tuple[Decimal, ...] = ()  # said with "off"
     basket: Decimal | None = None  # the rest of the basket must cost this
-    limit: tuple[Decimal, str] | None = None  # at most so many "unit", "kg" or "time"
+    least: tuple[tuple[Decimal, str], ...] = ()  # from so many on, "piece" or "kg"
+    masses: frozenset[Decimal] = frozenset()  # every weight, in kilograms
+    packs: frozenset[int] = frozenset()  # 6 for a pack of "6*330"
+    counts: frozenset[Decimal] = frozenset()  # numbers from 2 to 9 that may count something
+    limit: tuple[Decimal, str] | None = None  # at most so many "piece", "kg", "time" or ""
     flags: frozenset[str] = frozenset()  # which of _FLAGS are spoken of, and whether the text may be cut
+    doubts: tuple[str, ...] = ()  # which of _DOUBTS arise
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #0f8824d4
+    @property
+    def per_kg(self) -> list[Decimal]:
+        "Give the prices that are said for a weight, per kilogram."
+        return [price / weight for price, weight in self.weights]
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #6272819a
+def _measure(number: str, word: str | None = None) -> tuple[Decimal, str]:
+    "Read a number and what it counts: kg, piece, time, or nothing known."
+    word = word or ""
+    if _WEIGHT.match(word):
+        return Decimal(number) / (1000 if word.startswith("ג") else 1), "kg"
+    return Decimal(number), "time" if word.startswith("מימוש") else "piece" if word else ""
+
+
 def _bundles(text: str) -> list[tuple[Decimal, str, Decimal]]:
     "Find `2 for 18` in its spellings; `3 in 1` is a kind of soap."
     found = []
@@ -162,42 +321,52 @@ def _bundles(text: str) -> list[tuple[Decimal, str, Decimal]]:
         count, unit, price = Decimal(match[1]), match[2] or "", Decimal(match[3])
         if (price <= 1 and not unit) or (count > 99 and not unit and count < 1000 and count % 50) or count >= 1000:
             continue
-        what = "kg" if unit[:1] in ("ק", "ג") and unit else "piece" if unit.startswith("יח") else ""
-        found.append((count / 1000 if unit.startswith("ג") else count, what, price))
+        found.append((*_measure(match[1], unit), price))
+    found += [(Decimal(m[2] or m[4]), "piece", Decimal(m[1] or m[3])) for m in _FOR_COUNT.finditer(text)]
     return found + [(Decimal(m[1]), "", Decimal(m[2])) for m in _TURNED.finditer(text)]
+
+
+def _weights(text: str) -> list[tuple[Decimal, Decimal]]:
+    "Find `5 for 100 grams`: the price, and the kilograms."
+    found = [(Decimal(m[1]), _measure(m[2], m[3])[0]) for m in _FOR_WEIGHT.finditer(text)]
+    return [(price, weight) for price, weight in found if weight]
+
+
+def _groups(pattern: re.Pattern, text: str) -> list[tuple[Decimal, str]]:
+    "Find the numbers of a pattern of alternatives, each a number and perhaps a unit."
+    return [_measure(*(g for g in match.groups() if g)) for match in pattern.finditer(text)]
 
 
 def _limit(text: str) -> tuple[Decimal, str] | None:
     "Find how many one may buy; of several the smallest."
     found = []
     for match in _LIMIT.finditer(text):
-        number, unit = Decimal(match[1] or match[3]), match[2] or match[4] or ""
-        bare = match[1] and re.match(r"מ\s*\d", match[0])
-        if number and not (bare and number > 12):
-            found.append((number, "time" if unit.startswith("מימוש") else "kg" if unit.startswith("ק") else "unit"))
+        number, unit = _measure(*(g for g in match.groups() if g))
+        if number and not (re.match(r"מ\s*\d", match[0]) and number > 12):
+            found.append((number, unit))
     return min(found, default=None)
 
 
 def _basket(text: str) -> Decimal | None:
     "Find the sum that the rest of the basket must reach; of several the largest."
-    found = [Decimal(next(g for g in match.groups() if g)) for match in _BASKET.finditer(text)]
-    return max(found, default=None)
+    return max((number for number, _ in _groups(_BASKET, text)), default=None)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #0aee38ee
-_FLAGS = dict(
-    deposit=_DEPOSIT, coupon=_COUPON, club=_CLUB, gift=_GIFT, others=_OTHERS, day=_DAY, limited=_LIMIT_WORD, condition=_CONDITION, buyers=_FOR_BUYERS
-)  # fmt: skip
+# %% ../../nbs/lib/24_store.promotions.ipynb #cf6562e6
+_NTHS = {"שנ": 2, "של": 3, "רב": 4, "חמ": 5, "שי": 6, "נו": 2}  # ordinals by their first letters
 
 
-def _second(text: str) -> tuple[str, Decimal] | None:
-    "Find what the second one costs, or how much is off."
-    if match := _ON_SECOND.search(text):
-        return "percent", Decimal(match[1] or 50)
-    if not (match := _SECOND.search(text)):
-        return None
-    if match[1] or match[2]:
-        return "percent", Decimal(100 if match[1] else 50)
-    return ("percent" if match[4] else "price"), Decimal(match[3])
+def _nth(text: str) -> tuple[int, str, Decimal] | None:
+    "Find what the second, third or cheapest one costs, or how much is off."
+    if match := _ON_NTH.search(text):
+        return _NTHS.get((match[3] or "")[:2], 0), "percent", Decimal(match[1] or 50)
+    if match := _NTH.search(text):
+        which = _NTHS.get((match[1] or "")[:2], 0)
+        if match[2] or match[3]:
+            return which, "percent", Decimal(100 if match[2] else 50)
+        return which, ("percent" if match[5] else "price"), Decimal(match[4])
+    plus = _PLUS.search(text) or _BUY_GET.search(text)
+    part = plus and _AT_PART.match(text, plus.end())
+    return (int(plus[1]) + int(plus[2]), "percent", Decimal(part[2] or 50)) if part else None
 
 
 def _plus(text: str) -> tuple[int, int] | None:
@@ -214,29 +383,32 @@ def parse_description(
     description: str | None,  # as published
 ) -> Words:  # everything empty where nothing can be read
     "Note what a promotion's description says."
-    text = _SIGN_FIRST.sub(" ", normalise_text((description or "")[:300]).translate(_PLAIN_SIGNS))
+    text = _spell(description)
     bundles = _bundles(text)
     strong = [b[2] for b in bundles] + [Decimal(m[1]) for m in _PREFIXED.finditer(text)]
     strong = [p for p in strong if p > 1] + [Decimal(m[1]) for p in (_NAMED, _LEADING) for m in p.finditer(text)]
     flags = {name for name, pattern in _FLAGS.items() if pattern.search(text)}
+    dayless = _DOUBTS[_DAY].sub(" ", text)
     return Words(
         bundles=tuple(bundles),
         prices=tuple(dict.fromkeys(strong)),
         numbers=frozenset(Decimal(n) for n in re.findall(r"(?<![\d.])\d{1,6}(?:\.\d{1,3})?(?![\d.])", text)),
-        per_kg=tuple(Decimal(m[1]) * 10 for m in _PER_100.finditer(text)),
-        second=_second(text),
-        says_second=bool(_SECOND_WORD.search(text)),
+        weights=tuple(_weights(text)),
+        nth=_nth(dayless),
+        says_nth=bool(_SAYS_NTH.search(dayless)),
         plus=_plus(text),
         percents=tuple(Decimal(m[1] or m[3] or m[4]) for m in _PERCENT.finditer(text) if m[2] or m[3] or m[4]),
         basket=_basket(text),
+        least=tuple(_groups(_LEAST, text)),
+        masses=frozenset(kilograms for kilograms, _ in _groups(_MASS, text)),
+        packs=frozenset(int(m[1]) for m in _PACK.finditer(text)),
+        counts=frozenset(Decimal(m[1] or m[2] or 2) for m in _COUNTED.finditer(text)),
         limit=_limit(text),
         flags=frozenset(flags | ({"cut"} if len(text) >= _CUT else set())),
+        doubts=tuple(why for why, pattern in _DOUBTS.items() if pattern.search(text)),
     )
 
-
-_PLAIN_SIGNS = str.maketrans({"״": '"', "׳": "'", "`": "'", "’": "'", "–": "-", "—": "-", "־": "-"})
-
-# %% ../../nbs/lib/24_store.promotions.ipynb #bc50c976
+# %% ../../nbs/lib/24_store.promotions.ipynb #63f2ebd9
 KINDS = {
     "bundle": "every `count` together cost `price`; what is left over costs the regular price",
     "per_unit": "each, or each kilogram, costs `price`, from `count` on",
@@ -264,7 +436,7 @@ class Offer:
 def _unknown(why: str) -> Offer:
     return Offer("unknown", why)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #81d886cb
+# %% ../../nbs/lib/24_store.promotions.ipynb #71bb1025
 @dataclass(frozen=True)
 class _Terms:
     "A line's own fields, read."
@@ -299,19 +471,13 @@ def _positive(value: object) -> Decimal | None:
     return number if number is not None and number > 0 else None
 
 
-def _flag(value: object) -> bool:
-    "Read a flag that may be missing, NaN or a number."
-    return value is not None and value is not pd.NA and value == value and bool(value)
-
-
 def _weighed(row: Mapping) -> bool | None:
     "Tell whether an item is sold by weight; None where nobody says."
-    if _flag(row.get("is_weighted")) or _flag(row.get("item_is_weighted")):
+    if row.get("is_weighted") or row.get("item_is_weighted"):
         return True
-    said = row.get("item_is_weighted")
-    return False if said is not None and said is not pd.NA and said == said else None
+    return None if row.get("item_is_weighted") is None else False
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #a1f1dc93
+# %% ../../nbs/lib/24_store.promotions.ipynb #f7676f1c
 def _percent(terms: _Terms) -> Decimal | None:
     "Read a rate as a percentage; None where its scale cannot be told."
     rate, words = terms.rate, terms.words
@@ -319,7 +485,7 @@ def _percent(terms: _Terms) -> Decimal | None:
         return None
     if rate > 100:
         return rate / 100
-    said = set(words.percents) | ({words.second[1]} if words.second and words.second[0] == "percent" else set())
+    said = set(words.percents) | ({words.nth[2]} if words.nth and words.nth[1] == "percent" else set())
     free = words.plus or "gift" in words.flags
     for percent in (rate, rate * 100, rate / 100):
         if percent > 100:
@@ -341,7 +507,11 @@ def _confirmed_by_rate(terms: _Terms, total: Decimal) -> bool:
         return False
     return abs((1 - total / terms.ceiling) * 100 - terms.rate) <= 5
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #a4dc15cd
+
+def _is_rated(terms: _Terms) -> bool:
+    return terms.price is not None and _confirmed_by_rate(terms, terms.price)
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #43406296
 _DEPOSIT_UNIT = Decimal("0.30")
 
 
@@ -355,7 +525,7 @@ def _same_price(said: Decimal, published: Decimal, words: Words) -> bool:
 
 def _hears_bundle(terms: _Terms, count: Decimal, price: Decimal) -> bool | None:
     "Ask the words for `count` for `price`: they say so, say otherwise, or None."
-    words, regular = terms.words, terms.regular
+    words = terms.words
     if not words.bundles:
         return None
     if any(n == count and _same_price(p, price, words) for n, _, p in words.bundles):
@@ -365,13 +535,13 @@ def _hears_bundle(terms: _Terms, count: Decimal, price: Decimal) -> bool | None:
             continue
         if count == 1 and what == "kg" and n != 1 and terms.weighed:
             continue  # 300 grams of something sold by the kilogram
-        if count == 1 and (what == "kg" or n >= 10 or (regular and price <= n * regular * Decimal("0.35"))):
+        if count == 1 and (what == "kg" or n >= 10):
             return True  # "1 kg for 9.90" is a bag, "30 pieces for 18.90" a box, "12 for 119.90" twelve years old
         if n >= 10 and _say(n).startswith(_say(count)) != _say(n).endswith(_say(count)):
             return True  # "27 for 18": a 7 of the name before a 2
     return False
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #cc8210ee
+# %% ../../nbs/lib/24_store.promotions.ipynb #4901e668
 def _hears_price(terms: _Terms, prices: Iterable[Decimal], count: Decimal) -> bool | None:
     "Ask the words for a price: they name it, name another, or None."
     words, prices = terms.words, list(prices)
@@ -379,13 +549,13 @@ def _hears_price(terms: _Terms, prices: Iterable[Decimal], count: Decimal) -> bo
         heard = _hears_bundle(terms, count, prices[0])
         if heard is not None:
             return heard
+    others = [s for s in words.prices if s != words.basket and not any(_same_price(s, p, words) for p in prices)]
     if any(_same_price(said, p, words) for said in words.prices for p in prices):
-        return True
+        return not others
     if words.percents and terms.ceiling:
         gaps = [prices[0] - terms.ceiling * (1 - p / 100) for p in words.percents]
         heard = any(-_AGORA * 2 <= gap <= _AGORA * 6 for gap in gaps)
         return heard or None if words.numbers & set(prices) else heard
-    others = [p for p in words.prices if p != words.basket]
     if others:
         return None if _is_cut(words, others, prices) else False
     return any(p in words.numbers for p in prices) or None
@@ -395,32 +565,51 @@ def _is_cut(words: Words, said: Iterable[Decimal], prices: Iterable[Decimal]) ->
     "Tell whether a number is the beginning of the price, at the end of a description that was cut."
     return "cut" in words.flags and any(_say(p).startswith(_say(s)) for s in said for p in prices)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #939f89f5
-def _read_second(terms: _Terms) -> Offer | None:
-    "Read `the second one for`, whatever code it came under; None if the words do not say it."
-    words, price, count = terms.words, terms.price, max(Decimal(2), terms.count)
-    if words.second is None:
-        return _unknown("the words speak of a second one, and do not say for how much") if words.says_second else None
-    if count % 1:
-        return _unknown("the second one of something weighed")
-    kind, said = words.second
+# %% ../../nbs/lib/24_store.promotions.ipynb #4d41b929
+def _read_one_of(terms: _Terms) -> Offer | None:
+    "Read `the second one for`, `the cheapest at`, whatever code it came under; None if the words do not say it."
+    words, price = terms.words, terms.price
+    if words.nth is None:
+        silent = not words.says_nth or words.plus
+        return None if silent else _unknown("the words speak of one of several, and do not say for how much")
+    which, kind, said = words.nth
+    count = max(Decimal(which), terms.count)
+    if count % 1 or count < 2:
+        return _unknown("one of several, and no whole number of them")
     if kind == "price":
-        if price is not None and (price == said or (terms.ceiling and price == terms.regular * (count - 1) + said)):
-            return Offer("nth_price", "fields and words name the price of the second one", count, said)
-        return _unknown(f"the words say {_say(said)} for the second one, the fields do not")
+        if price is not None and (price == said or (terms.regular and price == terms.regular * (count - 1) + said)):
+            return Offer("nth_price", "fields and words name the price of one of several", count, said)
+        return _unknown(f"the words say {_say(said)} for one of several, the fields do not")
     half = terms.regular and price and abs(price - terms.regular * (1 - said / 100)) <= _AGORA
     if _percent(terms) == said or half:
-        return Offer("nth_percent", "fields and words say how much the second one is off", count, percent=said)
-    return _unknown(f"the words say {_say(said)}% off the second one, the fields do not")
+        return Offer("nth_percent", "fields and words say how much one of several is off", count, percent=said)
+    return _unknown(f"the words say {_say(said)}% off one of several, the fields do not")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #52907c65
+# %% ../../nbs/lib/24_store.promotions.ipynb #d589b8ed
 def _read_weighed(terms: _Terms) -> Offer:
     "Read a price of something weighed, per kilogram."
     least, price, words = terms.count, terms.price, terms.words
-    if least <= Decimal("0.01") or least == 1:
-        return _confirm(terms, Offer("per_unit", "", Decimal(0) if least < 1 else least, price), price, [price])
-    if least % 1 == 0:
+    if least % 1 == 0 and least != 1:
         return _read_bundle(terms)
+    any_weight = least <= Decimal("0.01") or least == 1
+    if not any_weight and (spoken := _read_spoken_weight(terms)):
+        return spoken
+    if others := words.masses - {1, least} - set(words.limit or ()) - {weight for _, weight in words.weights}:
+        return _unknown(f"{_say(price)} may be for a kilogram, or for the {_say(min(others))} of the words")
+    dear = max(price / least, price)
+    high = terms.regular is None or dear > terms.regular
+    if any_weight or (_same_word(words, price) and least <= Decimal("0.1") and high):
+        return _confirm(
+            terms, Offer("per_unit", "", Decimal(0) if least <= Decimal("0.01") else least, price), price, [price]
+        )
+    if high:
+        return _unknown(f"{_say(price)} may be for {_say(least)} kg or for one")
+    return _confirm(terms, Offer("per_unit", "", least, dear), dear, [])
+
+
+def _read_spoken_weight(terms: _Terms) -> Offer | None:
+    "Read the price of a weight that the words name; None where they name none."
+    least, price, words = terms.count, terms.price, terms.words
     spoken = {p / n: n for n, _, p in words.bundles if n > 0} | {p: None for p in words.per_kg}
     spoken |= {p / n * 1000: n / 1000 for n, what, p in words.bundles if what == "" and n >= 50}
     for per_kg in (price / least, price):
@@ -428,20 +617,13 @@ def _read_weighed(terms: _Terms) -> Offer:
             if abs(per_kg - said) <= Decimal("0.02") + said / 500:
                 found = Offer("per_unit", "", least, per_kg, step=step if step and step >= least else None)
                 return _confirm(terms, found, per_kg, [], heard=True)
-    if spoken:
-        return _unknown("fields and words name another price for the weight")
-    dear = max(price / least, price)
-    if _same_word(words, price) and least <= Decimal("0.1") and (terms.regular is None or dear > terms.regular):
-        return _confirm(terms, Offer("per_unit", "", least, price), price, [price])
-    if terms.regular is None or dear > terms.regular:
-        return _unknown(f"{_say(price)} may be for {_say(least)} kg or for one")
-    return _confirm(terms, Offer("per_unit", "", least, dear), dear, [])
+    return _unknown("fields and words name another price for the weight") if spoken else None
 
 
 def _same_word(words: Words, price: Decimal) -> bool:
     return any(_same_price(said, price, words) for said in words.prices)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #f7d69685
+# %% ../../nbs/lib/24_store.promotions.ipynb #67547746
 def _confirm(terms: _Terms, offer: Offer, unit: Decimal, prices: list[Decimal], heard: bool | None = None) -> Offer:
     "Let an offer pass, or say why it is unknown."
     words, regular = terms.words, terms.regular
@@ -449,7 +631,7 @@ def _confirm(terms: _Terms, offer: Offer, unit: Decimal, prices: list[Decimal], 
         heard = _hears_price(terms, prices, offer.count if offer.kind == "bundle" else Decimal(1))
     if regular is None and heard is None and terms.by_weight and terms.count >= 2:
         return _unknown("a price for a weight, and nothing to compare it with")
-    if words.per_kg and (terms.by_weight or terms.price * 10 in words.per_kg):
+    if words.weights and (terms.by_weight or terms.price in dict(words.weights)):
         heard = any(abs(p - unit) <= Decimal("0.1") for p in words.per_kg)
     if heard is False:
         return _unknown(f"the words name another deal than {_say(terms.price)} for {_say(terms.count)}")
@@ -465,12 +647,12 @@ def _confirm(terms: _Terms, offer: Offer, unit: Decimal, prices: list[Decimal], 
     source = "words and fields agree" if heard else "the rate confirms it" if rated else "the words are silent"
     return replace(offer, why=source if regular is not None else source + ", regular price unknown")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #b0c68b08
+# %% ../../nbs/lib/24_store.promotions.ipynb #ddc8f746
 def _read_price(terms: _Terms) -> Offer:
     "Read a line whose field is a price."
     words, price, count = terms.words, terms.price, terms.count
-    if second := _read_second(terms):
-        return second
+    if one := _read_one_of(terms):
+        return one
     if terms.by_weight:
         return _read_weighed(terms)
     if terms.least is None:
@@ -480,7 +662,7 @@ def _read_price(terms: _Terms) -> Offer:
             return _unknown("no least quantity is published")
         count = spoken.pop()
         terms = replace(terms, least=count)
-    if words.plus and not _same_word(words, price):
+    if words.plus and not (sum(words.plus) in words.packs and _same_word(words, price)):  # "5+1 free 6*22" is a pack
         if sum(words.plus) != count or terms.regular is None or price < terms.regular * (max(words.plus)):
             return _unknown(f"the words say {words.plus[0]}+{words.plus[1]}, the fields a price")
     if count == 1:
@@ -502,16 +684,22 @@ def _read_bundle(terms: _Terms) -> Offer:
     for n, _, said in terms.words.bundles:
         if n == count and said > price and abs(said - price * n) <= n * _AGORA:
             return _confirm(terms, Offer("bundle", "", n, max(said, price * n)), said / n, [], heard=True)
+    words, cheap = terms.words, terms.regular is None or price <= terms.regular
+    alone = cheap and count not in words.numbers and _same_word(words, price)  # the words name the price, and no count
+    if (words.least or alone) and not words.bundles and not _is_rated(terms):
+        return _unknown(f"{_say(price)} may be for {_say(count)} together, or for each of them")
     return _confirm(terms, Offer("bundle", "", count, price), price / count, [price])
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #f7f3c734
+# %% ../../nbs/lib/24_store.promotions.ipynb #41f60533
 def _read_percent(terms: _Terms) -> Offer:
     "Read a line whose field is a percentage off."
     words, price, percent, count = terms.words, terms.price, _percent(terms), terms.count
-    if second := _read_second(terms):
-        return second
+    if one := _read_one_of(terms):
+        return one
     if words.plus and percent == 100:
         return _read_free(terms, percent)
+    if words.plus:
+        return _unknown(f"the words say {words.plus[0]}+{words.plus[1]}, the fields a percentage")
     if words.percents and percent is not None and percent not in words.percents:
         return _unknown(f"the fields say {_say(percent)}% off, the words {_say(words.percents[0])}%")
     if price and (percent is None or percent < 100) and not (percent is None and terms.regular):
@@ -548,12 +736,12 @@ def _read_free(terms: _Terms, percent: Decimal | None) -> Offer:
         return _unknown("one of them free in words, at a price in the fields")
     return Offer("nth_percent", f"one of {_say(count)} free", count, percent=Decimal(100))
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #00e6fca8
+# %% ../../nbs/lib/24_store.promotions.ipynb #550631fd
 def _read_nth(terms: _Terms) -> Offer:
     "Read codes 7, 8 and 9: the second or third one free or at a discount."
     words, price, percent, count = terms.words, terms.price, _percent(terms), terms.count
-    if second := _read_second(terms):
-        return second
+    if one := _read_one_of(terms):
+        return one
     if not words.plus and {"gift", "others"} <= words.flags:
         return _unknown("something else is the gift for buying it")
     if words.plus or (terms.reward == "7" and (terms.rate is None or terms.rate <= 0)):
@@ -572,14 +760,14 @@ def _read_nth(terms: _Terms) -> Offer:
         return Offer("nth_price", "code and price of a second one; the words are silent", count, price)
     return _unknown("a discount on the second one, and no field says how much")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #ef4ce7dc
+# %% ../../nbs/lib/24_store.promotions.ipynb #5b34a589
 def _read_group(terms: _Terms) -> Offer:
     "Read code 0, a deal of two groups that was written as one."
     words, price, percent, count = terms.words, terms.price, _percent(terms), terms.count
     if count % 1:
         return _unknown("groups of something weighed")
-    if second := _read_second(replace(terms, least=Decimal(2)) if count == 1 else terms):
-        return second
+    if one := _read_one_of(replace(terms, least=Decimal(2)) if count == 1 else terms):
+        return one
     if words.plus and percent == 100 and count in (words.plus[0], sum(words.plus)):
         return Offer("nth_percent", f"one of {sum(words.plus)} free", Decimal(sum(words.plus)), percent=percent)
     if price and count > 1 and _confirmed_by_rate(terms, price) and not (words.plus or "gift" in words.flags):
@@ -588,8 +776,12 @@ def _read_group(terms: _Terms) -> Offer:
         return _read_percent(terms)
     return _unknown("groups of items that belong together, and no field says which")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #efb29750
+# %% ../../nbs/lib/24_store.promotions.ipynb #d2587d62
 _READERS = {"0": _read_group, "2": _read_percent, "7": _read_nth, "8": _read_nth, "9": _read_nth}
+
+
+def _words(row: Mapping) -> Words:
+    return parse_description(row["description"] if isinstance(row.get("description"), str) else None)
 
 
 def _read_terms(row: Mapping) -> _Terms | str:
@@ -597,11 +789,7 @@ def _read_terms(row: Mapping) -> _Terms | str:
     for name in ("min_qty", "max_qty", "discounted_price_ils", "redemption_limit", "min_purchase_ils"):
         if _is_nonsense(row.get(name)):
             return f"{name} is no number a shop can mean"
-    reward = row.get("reward_type")
-    reward = "" if reward is None or reward != reward else str(reward).strip().removesuffix(".0")
-    description = row.get("description")
-    rate = _decimal(row.get("discount_rate"))
-    words = parse_description(description if isinstance(description, str) else None)
+    reward, rate, words = _code(row.get("reward_type")), _decimal(row.get("discount_rate")), _words(row)
     return _Terms(
         reward=reward.lstrip("0") or reward[:1],
         least=_positive(row.get("min_qty")),
@@ -616,27 +804,54 @@ def _read_terms(row: Mapping) -> _Terms | str:
         words=words,
     )
 
+# %% ../../nbs/lib/24_store.promotions.ipynb #c4c55730
+def _doubt(terms: _Terms, row: Mapping) -> str:
+    "Say what the words ask for that no field carries; empty if nothing."
+    words, explained = terms.words, set()
+    if isinstance(row.get("weekdays"), str) and row["weekdays"].strip():
+        explained.add(_DAY)
+    if words.basket is not None or words.least or words.bundles or words.plus or words.nth:
+        explained.add(_BUYERS)
+    if terms.count != 1 or _is_rated(terms) or (terms.coupon and not terms.price):
+        explained.add(_JOINED)
+    for why in words.doubts:
+        if why not in explained:
+            return why
+    traded = {"others", "gift"} <= words.flags and words.basket is None and terms.count == 1
+    if traded and terms.reward not in ("0", "7", "8", "9"):
+        return _BUYERS
+    return _other_count(terms)
 
+
+def _other_count(terms: _Terms) -> str:
+    "Say which count the words name and the fields do not; empty if none. A chain's own rate for one explains any."
+    words = terms.words
+    if words.plus or words.nth:
+        return ""
+    for n, what in words.least:
+        if n != terms.count and (what != "kg" or terms.by_weight):
+            return f"the words ask for {_say(n)} or more, the fields for {_say(terms.count)}"
+    others = words.counts - set(words.limit or ()) - set(words.prices)
+    if others and terms.count == 1 and not (terms.coupon or _is_rated(terms)):
+        return f"the words say {_say(min(others))} of something, the line is of one"
+    return ""
+
+# %% ../../nbs/lib/24_store.promotions.ipynb #a422e347
 def _read_kind(terms: _Terms, row: Mapping) -> Offer:
     "Choose the reader by the reward code, and read."
     words = terms.words
-    if _flag(row.get("is_gift")):
+    if row.get("is_gift"):
         return _unknown("it is the gift that comes with other items")
-    if _flag(row.get("is_grouped")):
+    if row.get("is_grouped"):
         return _unknown("items of several groups belong together: one is bought, another is the reward")
-    if not str(row.get("item_code") or "").strip("0"):
+    if not _is_item(row.get("item_code")):
         return _unknown("the line names no item")
     if terms.reward not in REWARDS and terms.reward:
         return _unknown(f"nobody knows reward code {terms.reward[:10]}")
     if terms.reward in ("6", "11"):
         return _unknown(f"code {terms.reward}: {REWARDS[terms.reward]}")
-    if "day" in words.flags and not row.get("weekdays"):
-        return _unknown("the words name a day or an hour, no field does")
-    bound = "buyers" in words.flags or {"others", "gift"} <= words.flags
-    if bound and words.basket is None and terms.count == 1 and terms.reward not in ("0", "7", "8", "9"):
-        return _unknown("the words make it depend on buying something, no field does")
-    if "condition" in words.flags:
-        return _unknown("the words speak of a condition that no field holds")
+    if why := _doubt(terms, row):
+        return _unknown(why)
     if terms.reward in _READERS:
         return _READERS[terms.reward](terms)
     if terms.price:
@@ -650,7 +865,7 @@ def _read_kind(terms: _Terms, row: Mapping) -> Offer:
         "an amount off the whole purchase" if terms.reward == "3" and terms.rate else "no price is published"
     )
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #4035a869
+# %% ../../nbs/lib/24_store.promotions.ipynb #d9b107b7
 def _with_limits(offer: Offer, terms: _Terms) -> Offer:
     "Add limits and conditions to an offer."
     words, step = terms.words, offer.step or offer.count or Decimal(1)
@@ -659,7 +874,8 @@ def _with_limits(offer: Offer, terms: _Terms) -> Offer:
         limits.append(terms.redemptions * step)
     if words.limit:
         number, what = words.limit
-        limits.append(number * step if what == "time" or number < offer.count else number)
+        times = what == "time" or (number < offer.count and what == "")  # "3 for 10, limit 2" is a limit of two deals
+        limits.append(number * step if times else number)
     elif "limited" in words.flags or (terms.coupon and not terms.most):
         limits.append(step)
     limit = min(limits, default=None)
@@ -683,27 +899,25 @@ def read_offer(
     row: Mapping,  # a line of make_promotion_lines, or a dict with some of its columns
 ) -> Offer:  # kind "unknown" with the reason where no reading is safe
     "Read what a line means, from its words and its fields (price transparency regulations of 2014, KT 7442, schedules 3 and 4)."
+    row = _tidy(row)
     terms = _read_terms(row)
     if isinstance(terms, str):
         return _unknown(terms)
     offer = _read_kind(terms, row)
     return offer if offer.kind == "unknown" else _with_limits(offer, terms)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #00fb4122
+# %% ../../nbs/lib/24_store.promotions.ipynb #31d47143
 def _needs_coupon(row: Mapping, words: Words) -> bool:
     remarks = row.get("remarks")
-    return _flag(row.get("is_coupon")) or "coupon" in words.flags or (isinstance(remarks, str) and "קופון" in remarks)
+    return bool(row.get("is_coupon")) or "coupon" in words.flags or (isinstance(remarks, str) and "קופון" in remarks)
 
 
 def _clubs(row: Mapping) -> frozenset[str] | None:
     "Read who may have it: club numbers, none for everyone, None if nobody says."
-    text = row.get("club_id")
-    if text is None or text != text:
-        return None
-    found = frozenset(c for c in (t.strip() for t in str(text).split(",")) if c)
+    found = frozenset(_code(t) for t in _code(row.get("club_id")).split(",") if t.strip())
     return frozenset() if "0" in found else found or None
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #f56385f0
+# %% ../../nbs/lib/24_store.promotions.ipynb #61387709
 _WEEKDAYS = {
     **{w: n for n, w in enumerate(("שני", "שלישי", "רביעי", "חמישי", "שישי", "שבת", "ראשון"))},
     **{w: n for n, w in enumerate("ב ג ד ה ו ש א".split())},
@@ -713,18 +927,28 @@ _WEEKDAYS = {
 
 def _runs_on(weekdays: object, moment: datetime) -> bool | None:
     "Tell whether a promotion runs on a moment's weekday in Israel; None if its days cannot be read."
-    if not isinstance(weekdays, str) or not weekdays.strip():
+    if weekdays is None or weekdays == "":
         return True
+    if not isinstance(weekdays, str):
+        return None
     names = [w for w in re.split(r"[\s,;'|/]+|יום|ימים", normalise_text(weekdays).lower()) if w]
     days = [_WEEKDAYS.get(name) for name in names]
     return None if None in days or not days else moment.astimezone(ISRAEL).weekday() in days
 
 
-def _instant(value: object) -> datetime | None:
-    "Read an instant; None where there is none."
-    if value is None or value is pd.NaT or not isinstance(value, datetime):
-        return None
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+def _instant(value: object, of_day: time) -> datetime | None:
+    "Read an instant, of a date the given time of Israel's day; None where there is none."
+    if isinstance(value, np.datetime64):
+        is_date = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D")
+        value = value.astype("datetime64[D]" if is_date else "datetime64[us]").item()
+    if isinstance(value, str):
+        try:
+            value = (datetime if len(value.strip()) > 10 else date).fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return datetime.combine(value, of_day, ISRAEL) if isinstance(value, date) else None
 
 
 def _say_when(instant: datetime) -> str:
@@ -737,7 +961,10 @@ def _say_when(instant: datetime) -> str:
 
 def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
     "Tell whether a promotion runs: a status, or an empty one while it does, and why."
-    starts, ends = _instant(row.get("starts_at")), _instant(row.get("ends_at"))
+    starts, ends = _instant(row.get("starts_at"), time.min), _instant(row.get("ends_at"), time.max)
+    for name, instant in (("starts_at", starts), ("ends_at", ends)):
+        if instant is None and row.get(name) not in (None, ""):
+            return "unknown", f"its {name} cannot be read"
     if starts and ends and ends < starts:
         return "unknown", "it ends before it starts"
     if starts and moment < starts:
@@ -749,7 +976,7 @@ def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
         return "unknown", "its weekdays cannot be read"
     return ("", "") if runs else ("not_now", "not on this weekday")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #272e647e
+# %% ../../nbs/lib/24_store.promotions.ipynb #5cbe0a35
 def _price_within(offer: Offer, quantity: Decimal, regular: Decimal | None) -> Decimal | None:
     "Price a quantity that is within the limit; None if it takes a regular price that nobody knows."
     n = offer.count
@@ -786,7 +1013,7 @@ def _total(offer: Offer, quantity: Decimal, regular: Decimal | None) -> Decimal 
         return None
     return (total + ((quantity - within) * regular if quantity > within else 0)).quantize(_AGORA, ROUND_CEILING)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #1acd7130
+# %% ../../nbs/lib/24_store.promotions.ipynb #663b5085
 @dataclass(frozen=True)
 class Answer:
     "What a quantity of an item costs under one promotion, or why it does not."
@@ -814,23 +1041,27 @@ def _moment(at: datetime | date | None) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=ISRAEL)
 
 
-def _holds(row: Mapping, clubs: Collection[str], coupons: Collection[str] | bool) -> tuple[str, str]:
+def _names(value: Collection[str] | str | bool) -> frozenset[str] | bool:
+    "Read which clubs or coupons a buyer has; a single string is one of them, True is all."
+    if value is True:
+        return True
+    return frozenset(_code(v) for v in ([value] if isinstance(value, str) else value or ()))
+
+
+def _holds(row: Mapping, clubs: frozenset[str], coupons: frozenset[str] | bool) -> tuple[str, str]:
     "Tell whether the buyer may have it: a status, or an empty one, and why."
-    words, theirs = (
-        parse_description(row["description"] if isinstance(row.get("description"), str) else None),
-        _clubs(row),
-    )
-    if _needs_coupon(row, words) and not (coupons is True or (coupons and str(row.get("promotion_id")) in coupons)):
+    words, theirs = _words(row), _clubs(row)
+    if _needs_coupon(row, words) and coupons is not True and _code(row.get("promotion_id")) not in coupons:
         return "coupon", "it needs a coupon"
     if theirs is None:
         return "unknown", "nobody says who may have it"
-    if theirs and not any(c in clubs or f"{row.get('chain_id')}:{c}" in clubs for c in theirs):
+    if theirs and not any(c in clubs or f"{_code(row.get('chain_id'))}:{c}" in clubs for c in theirs):
         return "club_only", f"for club {' or '.join(sorted(theirs))}"
     if not theirs and "club" in words.flags:
         return "unknown", "the words speak of a club or a card, the field of everyone"
     return "", ""
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #20c3c386
+# %% ../../nbs/lib/24_store.promotions.ipynb #68489a87
 def effective_price(
     item: Mapping,  # a line of make_promotion_lines: the promotion's terms, `price_ils` the regular price, `item_is_weighted`
     quantity: int | float | str | Decimal = 1,  # pieces, or kilograms of something weighed
@@ -841,7 +1072,8 @@ def effective_price(
     basket_ils: int | float | str | Decimal | None = None,  # what the rest of the basket costs; None if nobody knows
 ) -> Answer:  # never raises for what is published, never a price below the till's
     "Price a quantity of an item under a promotion, and say whether it applies and why."
-    return _answer(item, read_offer(item), _quantity(quantity), clubs, _moment(at), coupons, _decimal(basket_ils))
+    row, basket = _tidy(item), _decimal(basket_ils)
+    return _answer(row, read_offer(row), _quantity(quantity), _names(clubs), _moment(at), _names(coupons), basket)
 
 
 def _quantity(quantity: object) -> Decimal:
@@ -853,8 +1085,8 @@ def _quantity(quantity: object) -> Decimal:
 
 
 def _answer(
-    row: Mapping, offer: Offer, quantity: Decimal, clubs: Collection[str], moment: datetime,
-    coupons: Collection[str] | bool, basket: Decimal | None,
+    row: Mapping, offer: Offer, quantity: Decimal, clubs: frozenset[str], moment: datetime,
+    coupons: frozenset[str] | bool, basket: Decimal | None,
 ) -> Answer:  # fmt: skip
     "Answer for a line that has been read."
     regular = _positive(row.get("price_ils"))
@@ -881,7 +1113,7 @@ def _answer(
         return replace(answer, why="the regular price of the rest is not known")
     return replace(answer, status="applies", promotion_ils=total if whole is None else min(total, whole))
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #b4a835bf
+# %% ../../nbs/lib/24_store.promotions.ipynb #343dc985
 def best_price(
     lines: Iterable[Mapping],  # the lines of one item in one store
     quantity: int | float | str | Decimal = 1,  # pieces or kilograms
@@ -894,7 +1126,7 @@ def best_price(
     order = list(STATUSES)
     return min(answers, key=lambda a: (order.index(a.status), a.promotion_ils or 0), default=None)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #4ef3d0d8
+# %% ../../nbs/lib/24_store.promotions.ipynb #21cffbfc
 _KEY = ["chain_id", "store_id", "promotion_id"]
 _REAL = r"0*[^0].*"  # an item code that is not only zeros
 _LINE_TERMS = ["reward_type", "min_qty", "max_qty", "discounted_price_ils", "discount_rate"]
@@ -937,7 +1169,7 @@ def make_promotion_lines(
     )
     return joined.merge(items.rename(columns={"is_weighted": "item_is_weighted"}), how="left")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #ff04a611
+# %% ../../nbs/lib/24_store.promotions.ipynb #dff76904
 _CODES = ("chain_id", "store_id", "promotion_id", "group_id", "item_code")
 PRICED = pa.schema(
     [(c, CODE) for c in _CODES]
@@ -962,7 +1194,7 @@ def _describe(answer: Answer) -> tuple:
         offer.basket, None if offer.limit is None else float(offer.limit), deal,
     )  # fmt: skip
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #8bc201c1
+# %% ../../nbs/lib/24_store.promotions.ipynb #7d16f804
 def _plain(lines: pd.DataFrame, name: str) -> list:
     "Give a column's values, None for what is missing."
     if name not in lines:
@@ -971,11 +1203,11 @@ def _plain(lines: pd.DataFrame, name: str) -> list:
     return np.where(pd.isna(values), None, values).tolist()
 
 
-def _questions(lines: pd.DataFrame) -> tuple[list[dict], list[int]]:
+def _questions(lines: pd.DataFrame, coupons: frozenset[str] | bool) -> tuple[list[dict], list[int]]:
     "Find the different questions that lines ask, and which one each line asks."
-    codes = [_plain(lines, c) for c in ("item_code", "promotion_id", "is_coupon")]
-    named = [bool(str(code or "").strip("0")) for code in codes[0]]
-    whose = [number if coupon else None for number, coupon in zip(codes[1], codes[2], strict=True)]
+    named = [_is_item(code) for code in _plain(lines, "item_code")]
+    held = [] if isinstance(coupons, bool) else coupons
+    whose = [number if _code(number) in held else None for number in _plain(lines, "promotion_id")]
     known, rows, which = {}, [], []
     for key in zip(*(_plain(lines, c) for c in _ASKED), named, whose, strict=True):
         if (place := known.setdefault(key, len(known))) == len(rows):
@@ -984,7 +1216,7 @@ def _questions(lines: pd.DataFrame) -> tuple[list[dict], list[int]]:
         which.append(place)
     return rows, which
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #d833647a
+# %% ../../nbs/lib/24_store.promotions.ipynb #6124a1f8
 def price_promotions(
     lines: Lake | pd.DataFrame,  # an open lake, or the frame of make_promotion_lines
     at: datetime | date | None = None,  # the moment; None is the lake's as-of, or now
@@ -998,7 +1230,8 @@ def price_promotions(
     if not isinstance(lines, pd.DataFrame):
         at, lines = at or lines.as_of, read_promotion_lines(lines)
     moment, basket, asked = _moment(at), _decimal(basket_ils), None if quantity is None else _quantity(quantity)
-    rows, which = _questions(lines)
+    clubs, coupons = _names(clubs), _names(coupons)
+    rows, which = _questions(lines, coupons)
     answers = []
     for row in rows:
         offer = read_offer(row)
@@ -1009,7 +1242,7 @@ def price_promotions(
     found = [column.take(pa.array(which, pa.int64())) for column in found]
     return pa.table([*(pa.array(_plain(lines, c), CODE) for c in _CODES), *found], schema=PRICED)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #4e3c8527
+# %% ../../nbs/lib/24_store.promotions.ipynb #a56cf4c3
 def read_promotion_lines(
     lake: Lake,  # an open lake
     chain_id: str | None = None,  # one chain only; None is all of them
@@ -1018,7 +1251,7 @@ def read_promotion_lines(
 ) -> pd.DataFrame:  # as make_promotion_lines; `.to_dict("records")` gives best_price its lines
     "Join a lake's promotions with the regular prices valid at its moment."
     where = [(c, "=", v) for c, v in (("chain_id", chain_id), ("store_id", store_id)) if v is not None]
-    asked = " AND ".join(["valid_to IS NULL", *(f"{c} = '{v.replace(chr(39), chr(39) * 2)}'" for c, _, v in where)])
+    asked = " AND ".join(["valid_to IS NULL", *(f"{c} = {quote(v)}" for c, _, v in where)])
     prices = lake.sql(f"SELECT chain_id, store_id, item_code, price_ils FROM prices WHERE {asked}")
     items = lake.read("items", where[:1] if chain_id else None, columns=["chain_id", "item_code", "is_weighted"])
     found = make_promotion_lines(lake.read("promotions", where), lake.read("promotion_items", where), prices, items)
