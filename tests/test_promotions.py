@@ -156,6 +156,9 @@ def test_when():
     assert ask(weekdays="ב,ג").status == "applies"  # the 15th of June 2026 is a Monday
     assert ask(weekdays="שישי").status == "not_now"
     assert ask(weekdays="2,3").status == "unknown"  # whose first day?
+    assert ask(weekdays="ב", description="בימי שני ב-9.90").status == "applies"
+    assert ask(weekdays="ב", description="ב-9.90 בשעות 8-10").status == "unknown"  # no field can hold an hour
+    assert ask(weekdays=5).status == ask(weekdays=" ", description="בימי שני ב-9.90").status == "unknown"
     assert ask(at=date(2026, 6, 15), ends_at=datetime(2026, 6, 15, 8, tzinfo=UTC)).status == "not_now"
 
 

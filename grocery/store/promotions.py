@@ -233,7 +233,7 @@ def _spell(description: str | None) -> str:
         text = pattern.sub(plain, text)
     return text if _PAY_LESS.search(text) else _AT_PRICE.sub("ב", text)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #3ba33203
+# %% ../../nbs/lib/24_store.promotions.ipynb #7b7370a3
 _FLAGS = {
     "deposit": _any(r"פי?קדון|פק\."),
     "coupon": _any("קופון", rf"{_NOT_IN_WORD}קופ[.']", _word("ב?שובר")),
@@ -251,11 +251,13 @@ _FLAGS = {
 }
 _DAY_NAME = r"(?:ראשון|שני|שלישי|רביעי|חמישי|שישי|שבת)"
 _DOUBTS = {
-    "the words name a day or an hour, no field does": _any(
-        _word(rf"[בהלמו]?(?:ימים|ימי|יום)\s+(?:{_DAY_NAME}|[א-ו]['-]?)", f"ב{_DAY_NAME}", "מחר", "ב(?:בוקר|ערב|לילה)"),
-        r"סופ\s*\"?ש|סוף\s*ה?שבוע|רק\s*היום|היום\s*בלבד",
-        _word(r"(?:[במה]|מה|בין\s|עד\s)ה?שע(?:ה|ות)", r"שעה\s*שמחה"),
-        rf"\d:\d\d|{_NOT_IN_WORD}בין\s*\d\d?(?!\d)|עד\s*ה?-?\s*\d{{1,2}}/\d{{1,2}}(?!\d)",
+    "the words name a day, no field does": _any(
+        _word(rf"[בהלמו]?(?:ימים|ימי|יום)\s+(?:{_DAY_NAME}|[א-ו]['-]?)", f"ב{_DAY_NAME}", "מחר"),
+        r"סופ\s*\"?ש|סוף\s*ה?שבוע|רק\s*היום|היום\s*בלבד|עד\s*ה?-?\s*\d{1,2}/\d{1,2}(?!\d)",
+    ),
+    "the words name an hour, and no field can": _any(
+        _word(r"(?:[במה]|מה|בין\s|עד\s)ה?שע(?:ה|ות)", r"שעה\s*שמחה", "ב(?:בוקר|ערב|לילה)"),
+        rf"\d:\d\d|{_NOT_IN_WORD}בין\s*\d\d?(?!\d)",
     ),
     "the words speak of a condition that no field holds": _any(
         rf"{_word('מותנה')}(?!\s*(?:ב?\s*-?\s*\d|קופון))",
@@ -263,7 +265,7 @@ _DOUBTS = {
         rf"{_NOT_IN_WORD}(?:ל|על\s*)?כל\s*-?\s*\d",  # for each 100
         rf"{_NOT_IN_WORD}עד\s*{_NUM}\s*%\s*הנחה|הנחה\s*עד\s*{_NUM}\s*%",  # up to 50% off
         rf"ראשונ(?:ה|ות|ים)\s*ב|{_PIECES}\s*ה?ראשונ",  # the first ones
-        rf"{_NOT_IN_WORD}מ-?\s*{_NUM}\s*{_SHEKEL}|{_NOT_IN_WORD}מ-(?:\s|$)",  # from 5
+        rf"(?<!קניה )(?<!קנייה ){_NOT_IN_WORD}מ-?\s*{_NUM}\s*{_SHEKEL}|{_NOT_IN_WORD}מ-(?:\s|$)",  # from 5
     ),
     "the words make it depend on buying something, no field does": _any(
         _word(f"ו?[בל]{_BUY}", "ו?(?:[הלש]?קונה|[לבה]?קונים|לקוני)", "קניי?ה", r"ב?סל\s*(?:של|מעל)", "בעת", "למי"),
@@ -276,7 +278,7 @@ _DOUBTS = {
         rf"^(?!.*(?:%|אחוז)).*{_word('[בו]?(?:הנחה|הנחת|חסוך|חסכו|זיכוי|החזר|פחות|הורדה|מוזל|הוזל|קאשבק)')}"
     ),
 }
-_DAY, _, _BUYERS, _JOINED, _ = _DOUBTS
+_DAY, _, _, _BUYERS, _JOINED, _ = _DOUBTS
 
 # %% ../../nbs/lib/24_store.promotions.ipynb #0047e5d1
 @dataclass(frozen=True)
@@ -917,7 +919,7 @@ def _clubs(row: Mapping) -> frozenset[str] | None:
     found = frozenset(_code(t) for t in _code(row.get("club_id")).split(",") if t.strip())
     return frozenset() if "0" in found else found or None
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #61387709
+# %% ../../nbs/lib/24_store.promotions.ipynb #78647b44
 _WEEKDAYS = {
     **{w: n for n, w in enumerate(("שני", "שלישי", "רביעי", "חמישי", "שישי", "שבת", "ראשון"))},
     **{w: n for n, w in enumerate("ב ג ד ה ו ש א".split())},
@@ -976,7 +978,7 @@ def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
         return "unknown", "its weekdays cannot be read"
     return ("", "") if runs else ("not_now", "not on this weekday")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #5cbe0a35
+# %% ../../nbs/lib/24_store.promotions.ipynb #ce572881
 def _price_within(offer: Offer, quantity: Decimal, regular: Decimal | None) -> Decimal | None:
     "Price a quantity that is within the limit; None if it takes a regular price that nobody knows."
     n = offer.count
@@ -1013,7 +1015,7 @@ def _total(offer: Offer, quantity: Decimal, regular: Decimal | None) -> Decimal 
         return None
     return (total + ((quantity - within) * regular if quantity > within else 0)).quantize(_AGORA, ROUND_CEILING)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #663b5085
+# %% ../../nbs/lib/24_store.promotions.ipynb #f848821a
 @dataclass(frozen=True)
 class Answer:
     "What a quantity of an item costs under one promotion, or why it does not."
@@ -1061,7 +1063,7 @@ def _holds(row: Mapping, clubs: frozenset[str], coupons: frozenset[str] | bool) 
         return "unknown", "the words speak of a club or a card, the field of everyone"
     return "", ""
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #68489a87
+# %% ../../nbs/lib/24_store.promotions.ipynb #11bd28c3
 def effective_price(
     item: Mapping,  # a line of make_promotion_lines: the promotion's terms, `price_ils` the regular price, `item_is_weighted`
     quantity: int | float | str | Decimal = 1,  # pieces, or kilograms of something weighed
@@ -1113,7 +1115,7 @@ def _answer(
         return replace(answer, why="the regular price of the rest is not known")
     return replace(answer, status="applies", promotion_ils=total if whole is None else min(total, whole))
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #343dc985
+# %% ../../nbs/lib/24_store.promotions.ipynb #b808ecaf
 def best_price(
     lines: Iterable[Mapping],  # the lines of one item in one store
     quantity: int | float | str | Decimal = 1,  # pieces or kilograms
@@ -1126,7 +1128,7 @@ def best_price(
     order = list(STATUSES)
     return min(answers, key=lambda a: (order.index(a.status), a.promotion_ils or 0), default=None)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #21cffbfc
+# %% ../../nbs/lib/24_store.promotions.ipynb #b2d8fcac
 _KEY = ["chain_id", "store_id", "promotion_id"]
 _REAL = r"0*[^0].*"  # an item code that is not only zeros
 _LINE_TERMS = ["reward_type", "min_qty", "max_qty", "discounted_price_ils", "discount_rate"]
@@ -1169,7 +1171,7 @@ def make_promotion_lines(
     )
     return joined.merge(items.rename(columns={"is_weighted": "item_is_weighted"}), how="left")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #dff76904
+# %% ../../nbs/lib/24_store.promotions.ipynb #c3c2372e
 _CODES = ("chain_id", "store_id", "promotion_id", "group_id", "item_code")
 PRICED = pa.schema(
     [(c, CODE) for c in _CODES]
@@ -1194,7 +1196,7 @@ def _describe(answer: Answer) -> tuple:
         offer.basket, None if offer.limit is None else float(offer.limit), deal,
     )  # fmt: skip
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #7d16f804
+# %% ../../nbs/lib/24_store.promotions.ipynb #ea8568b1
 def _plain(lines: pd.DataFrame, name: str) -> list:
     "Give a column's values, None for what is missing."
     if name not in lines:
@@ -1216,7 +1218,7 @@ def _questions(lines: pd.DataFrame, coupons: frozenset[str] | bool) -> tuple[lis
         which.append(place)
     return rows, which
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #6124a1f8
+# %% ../../nbs/lib/24_store.promotions.ipynb #b67bf89e
 def price_promotions(
     lines: Lake | pd.DataFrame,  # an open lake, or the frame of make_promotion_lines
     at: datetime | date | None = None,  # the moment; None is the lake's as-of, or now
@@ -1242,7 +1244,7 @@ def price_promotions(
     found = [column.take(pa.array(which, pa.int64())) for column in found]
     return pa.table([*(pa.array(_plain(lines, c), CODE) for c in _CODES), *found], schema=PRICED)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #a56cf4c3
+# %% ../../nbs/lib/24_store.promotions.ipynb #7f8d5c72
 def read_promotion_lines(
     lake: Lake,  # an open lake
     chain_id: str | None = None,  # one chain only; None is all of them
