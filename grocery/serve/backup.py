@@ -298,7 +298,7 @@ def check_archive(
         raise SourceError(f"{found.path} is damaged: {str(error)[:100]}. Take another backup.") from None
     return found
 
-# %% ../../nbs/lib/73_serve.backup.ipynb #8f7d9688
+# %% ../../nbs/lib/73_serve.backup.ipynb #5c563a71
 def _stored(kind: str, column: pa.ChunkedArray) -> pa.ChunkedArray | list:
     "Turn one column of an archive into what SQLite keeps."
     if kind in ("number", "money"):
@@ -312,6 +312,8 @@ def _stored(kind: str, column: pa.ChunkedArray) -> pa.ChunkedArray | list:
     if kind == "vector":
         vectors = [None if v is None else np.array(json.loads(v), "<f4").tobytes() for v in column.to_pylist()]
         return pa.chunked_array([pa.array(vectors, pa.binary())])
+    if kind == "instant":
+        column.cast(pa.timestamp("us"))  # SQLite would take any text
     return column
 
 # %% ../../nbs/lib/73_serve.backup.ipynb #51fef666
