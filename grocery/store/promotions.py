@@ -233,7 +233,7 @@ def _spell(description: str | None) -> str:
         text = pattern.sub(plain, text)
     return text if _PAY_LESS.search(text) else _AT_PRICE.sub("ב", text)
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #7b7370a3
+# %% ../../nbs/lib/24_store.promotions.ipynb #9460ba29
 _FLAGS = {
     "deposit": _any(r"פי?קדון|פק\."),
     "coupon": _any("קופון", rf"{_NOT_IN_WORD}קופ[.']", _word("ב?שובר")),
@@ -272,7 +272,7 @@ _DOUBTS = {
         _word("ו?(?:[להב]?רוכש(?:ים|ת|י)?|קנית[ם]?|רכשת[ם]?|רכשו)"),
     ),
     "the words join two items, the line is of one": _any(
-        r"[א-ת]{2,}\s*\+\s*[א-ת]{2,}", _word("פלוס", "ועוד", "ביחד", "יחד", "בצירוף", "בתוספת")
+        r"[א-ת]\s*\+\s*[א-ת]{2,}", _word("פלוס", "ועוד", "ביחד", "יחד", "בצירוף", "בתוספת")
     ),
     "the words speak of a sum off, the fields of a price": _any(
         rf"^(?!.*(?:%|אחוז)).*{_word('[בו]?(?:הנחה|הנחת|חסוך|חסכו|זיכוי|החזר|פחות|הורדה|מוזל|הוזל|קאשבק)')}"
