@@ -19,7 +19,7 @@ from test_ingest import everything, run_cli, write_market
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
 from grocery.store.lake import _dataset, open_lake
-from grocery.store.upkeep import TILE, _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
+from grocery.store.upkeep import OBLONG, TILE, _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
 from grocery.tables import TABLES, make_table
 
 MOMENTS = (None, "2026-03-01", "2026-03-03T09:00", "2026-03-05")
@@ -205,13 +205,14 @@ def test_tiles_hold_every_row_once(rows, size):
     columns = [np.array([r[n] for r in rows], np.int64) for n in (0, 1, 2, 2)]
     order = order_tiles(*columns, rows=size)
     assert sorted(order.tolist()) == list(range(len(rows)))
-    side = max(1, round((len(rows) / size) ** 0.5))
+    side = max(1, round((len(rows) / size / OBLONG) ** 0.5))
     for codes in columns[:2]:
         ranges = _ranges(codes, side)
         assert len(set(zip(codes.tolist(), ranges.tolist(), strict=True))) == len(set(codes.tolist()))  # one range each
         assert (np.diff(ranges[np.argsort(codes, kind="stable")]) >= 0).all() and (ranges < side).all()
     items = _ranges(columns[0], side)[order]
     assert (np.diff(items) >= 0).all()  # a column of tiles after the other
+    assert (np.diff(columns[1][order])[np.diff(items) == 0] >= 0).all()  # each in the order of stores
 
 
 def test_what_vacuum_has_removed_is_said(lake):

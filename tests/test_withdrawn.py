@@ -10,13 +10,18 @@ from grocery.serve import database as db
 from grocery.serve.publish import publish
 from grocery.store.ingest import ingest
 from grocery.store.lake import open_lake
+from grocery.store.promotions import best_price, price_promotions, read_promotion_lines
 
 CHAIN = "7290000000001"
 LIST = "<Root><ChainId>{chain}</ChainId><StoreId>{store}</StoreId><Promotions>{body}</Promotions></Root>"
 ONE = (
     "<Promotion><PromotionId>{0}</PromotionId><PromotionDescription>חטיף ב-5</PromotionDescription><PromotionStartDate>2026-01-01</PromotionStartDate>"
-    "<PromotionEndDate>2030-01-01</PromotionEndDate><RewardType>1</RewardType><MinQty>1</MinQty><DiscountedPrice>5</DiscountedPrice>"
+    "<PromotionEndDate>2030-01-01</PromotionEndDate><RewardType>1</RewardType><MinQty>1</MinQty><DiscountedPrice>5</DiscountedPrice><Clubs><ClubId>0</ClubId></Clubs>"
     "<PromotionItems><Item><ItemCode>7290000000015</ItemCode></Item></PromotionItems></Promotion>"
+)
+PRICES = (
+    f"<Root><ChainId>{CHAIN}</ChainId><StoreId>001</StoreId><Items><Item><ItemCode>7290000000015</ItemCode><ItemName>חטיף</ItemName>"
+    "<ItemPrice>10</ItemPrice></Item></Items></Root>"
 )
 HOURS = ("0600", "1200", "1800")
 
@@ -89,13 +94,27 @@ def test_a_cut_list_withdraws_nothing_and_an_empty_one_everything(tmp_path):
     assert told(lake)["001", "1"] is None and told(lake)["001", "2"] == moment(7, 0)
 
 
+def test_what_is_withdrawn_does_not_apply(tmp_path):
+    lake = open_lake(tmp_path / "lake")
+    price = tmp_path / f"PriceFull{CHAIN}-001-202601050600.xml"
+    price.write_text(PRICES)
+    ingest([price, write(tmp_path, 1, 5, 0, "12"), write(tmp_path, 1, 7, 0, "2")], lake, workers=1)
+    wanted = {5: {"1": "applies", "2": "applies"}, 7: {"1": "not_now", "2": "applies"}}
+    for day, status in wanted.items():
+        at = moment(day, 1)
+        for place in (lake, open_lake(lake.path, as_of=at)):
+            rows = price_promotions(read_promotion_lines(place), at).to_pylist()
+            assert {row["promotion_id"]: row["status"] for row in rows} == status
+            found = best_price(read_promotion_lines(place, item_code="7290000000015").to_dict("records"), at=at)
+            assert (found.status, found.promotion_ils) == ("applies", 5)
+    gone = next(row for row in rows if row["promotion_id"] == "1")
+    assert "no longer names it" in gone["why"]
+
+
 def test_what_is_withdrawn_is_not_published(tmp_path):
     lake, address = open_lake(tmp_path / "lake"), str(tmp_path / "x.db")
     price = tmp_path / f"PriceFull{CHAIN}-001-202601050600.xml"
-    price.write_text(
-        f"<Root><ChainId>{CHAIN}</ChainId><StoreId>001</StoreId><Items><Item><ItemCode>7290000000015</ItemCode><ItemName>חטיף</ItemName>"
-        "<ItemPrice>10</ItemPrice></Item></Items></Root>"
-    )
+    price.write_text(PRICES)
     ingest([price, write(tmp_path, 1, 5, 0, "12")], lake, workers=1)
     publish(address, lake)
     for day, names in ((6, "2"), (7, "12")):

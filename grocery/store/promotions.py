@@ -23,14 +23,14 @@ from .lake import Lake, quote
 from ..tables import CODE, ISRAEL, MONEY, TABLES, TEXT
 from ..text import normalise_text
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #8864bc24
+# %% ../../nbs/lib/24_store.promotions.ipynb #ebc4a001
 STATUSES = {
     "applies": "the promotion's price is computed and holds for this quantity, buyer and moment",
     "needs_units": "it holds from a larger quantity on",
     "needs_basket": "it holds once the rest of the basket costs enough",
     "club_only": "it is for members of a club or holders of a card",
     "coupon": "it needs a coupon",
-    "not_now": "it has not begun, has ended, or is not for this weekday",
+    "not_now": "it has not begun, has ended, was withdrawn, or is not for this weekday",
     "unknown": "the fields are missing or contradict the description, the regular price or one another",
 }
 
@@ -587,7 +587,7 @@ def _read_one_of(terms: _Terms) -> Offer | None:
         return Offer("nth_percent", "fields and words say how much one of several is off", count, percent=said)
     return _unknown(f"the words say {_say(said)}% off one of several, the fields do not")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #d589b8ed
+# %% ../../nbs/lib/24_store.promotions.ipynb #9c6d0ef0
 def _read_weighed(terms: _Terms) -> Offer:
     "Read a price of something weighed, per kilogram."
     least, price, words = terms.count, terms.price, terms.words
@@ -919,7 +919,7 @@ def _clubs(row: Mapping) -> frozenset[str] | None:
     found = frozenset(_code(t) for t in _code(row.get("club_id")).split(",") if t.strip())
     return frozenset() if "0" in found else found or None
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #78647b44
+# %% ../../nbs/lib/24_store.promotions.ipynb #4ef829d0
 _WEEKDAYS = {
     **{w: n for n, w in enumerate(("שני", "שלישי", "רביעי", "חמישי", "שישי", "שבת", "ראשון"))},
     **{w: n for n, w in enumerate("ב ג ד ה ו ש א".split())},
@@ -964,7 +964,8 @@ def _say_when(instant: datetime) -> str:
 def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
     "Tell whether a promotion runs: a status, or an empty one while it does, and why."
     starts, ends = _instant(row.get("starts_at"), time.min), _instant(row.get("ends_at"), time.max)
-    for name, instant in (("starts_at", starts), ("ends_at", ends)):
+    withdrawn = _instant(row.get("withdrawn_at"), time.min)
+    for name, instant in (("starts_at", starts), ("ends_at", ends), ("withdrawn_at", withdrawn)):
         if instant is None and row.get(name) not in (None, ""):
             return "unknown", f"its {name} cannot be read"
     if starts and ends and ends < starts:
@@ -973,6 +974,8 @@ def _is_on(row: Mapping, moment: datetime) -> tuple[str, str]:
         return "not_now", f"it begins on {_say_when(starts)}"
     if ends and moment > ends:
         return "not_now", f"it ended on {_say_when(ends)}"
+    if withdrawn and moment >= withdrawn:
+        return "not_now", f"its store's list of {_say_when(withdrawn)} no longer names it"
     runs = _runs_on(row.get("weekdays"), moment)
     if runs is None:
         return "unknown", "its weekdays cannot be read"
@@ -1171,7 +1174,7 @@ def make_promotion_lines(
     )
     return joined.merge(items.rename(columns={"is_weighted": "item_is_weighted"}), how="left")
 
-# %% ../../nbs/lib/24_store.promotions.ipynb #c3c2372e
+# %% ../../nbs/lib/24_store.promotions.ipynb #19639cd3
 _CODES = ("chain_id", "store_id", "promotion_id", "group_id", "item_code")
 PRICED = pa.schema(
     [(c, CODE) for c in _CODES]
@@ -1180,7 +1183,7 @@ PRICED = pa.schema(
 )  # fmt: skip
 _ASKED = [
     "chain_id", "description", "remarks", "reward_type", "min_qty", "max_qty", "discounted_price_ils", "discount_rate", "min_purchase_ils", "redemption_limit", "club_id", "is_coupon",
-    "is_gift", "is_grouped", "is_weighted", "item_is_weighted", "weekdays", "starts_at", "ends_at", "price_ils",
+    "is_gift", "is_grouped", "is_weighted", "item_is_weighted", "weekdays", "starts_at", "ends_at", "withdrawn_at", "price_ils",
 ]  # fmt: skip
 
 

@@ -65,8 +65,8 @@ def _data_files(table) -> dict[str, fs.FileInfo]:
     found = place.get_file_info(fs.FileSelector("", recursive=True)) if place else []
     return {f.path: f for f in found if f.is_file and f.path.endswith(".parquet") and "_delta_log" not in f.path}
 
-# %% ../../nbs/lib/28_store.upkeep.ipynb #8565c185
-OBLONG = 4  # times as many ranges of stores as of items: the list of a store is asked for more often than an item in all stores
+# %% ../../nbs/lib/28_store.upkeep.ipynb #527c1336
+OBLONG = 16  # times as many row groups along the stores as along the items: a store is asked for more often than an item in all stores
 TILE = 1 << 15  # rows of a row group: smaller ones pack worse, larger ones are read for a single price
 
 
