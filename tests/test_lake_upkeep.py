@@ -19,7 +19,7 @@ from test_ingest import everything, run_cli, write_market
 from grocery.errors import LakeError
 from grocery.store.ingest import ingest
 from grocery.store.lake import _dataset, open_lake
-from grocery.store.upkeep import OBLONG, TILE, _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
+from grocery.store.upkeep import TILE, _ranges, compact_lake, measure_lake, order_tiles, vacuum_lake
 from grocery.tables import TABLES, make_table
 
 MOMENTS = (None, "2026-03-01", "2026-03-03T09:00", "2026-03-05")
@@ -200,12 +200,16 @@ def test_commands(lake):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 3)), max_size=200), st.integers(1, 50))
-def test_tiles_hold_every_row_once(rows, size):
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 3)), max_size=200),
+    st.integers(1, 50),
+    st.integers(1, 9),
+)
+def test_tiles_hold_every_row_once(rows, size, width):
     columns = [np.array([r[n] for r in rows], np.int64) for n in (0, 1, 2, 2)]
-    order = order_tiles(*columns, rows=size)
+    order = order_tiles(*columns, rows=size, width=width)
     assert sorted(order.tolist()) == list(range(len(rows)))
-    side = max(1, round((len(rows) / size / OBLONG) ** 0.5))
+    side = max(1, min(round(len(set(columns[0].tolist())) / width), len(rows) // size))
     for codes in columns[:2]:
         ranges = _ranges(codes, side)
         assert len(set(zip(codes.tolist(), ranges.tolist(), strict=True))) == len(set(codes.tolist()))  # one range each
