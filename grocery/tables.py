@@ -93,29 +93,23 @@ REJECTS = _table(
     raw=TEXT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #0a17ba0f
+# %% ../nbs/lib/04_tables.ipynb #91874c3c
+_SPOKEN = {"file_id": CODE, "chain_id": CODE, "store_id": CODE, "published_at": INSTANT, "is_full": pa.bool_()}
+
 STORE_FILES = _table(
     "store_files",
     "file_id chain_id store_id",
     "One row per price file and store it speaks of: the store's timeline.",
-    file_id=CODE,
-    chain_id=CODE,
-    store_id=CODE,
-    published_at=INSTANT,
-    is_full=pa.bool_(),
+    **_SPOKEN,
     items=pa.int64(),
 )
 
-# %% ../nbs/lib/04_tables.ipynb #ce6c55da
+# %% ../nbs/lib/04_tables.ipynb #31ca45c0
 PROMOTION_FILES = _table(
     "promotion_files",
     "file_id chain_id store_id",
     "One row per promotion file and store it speaks of: what a complete list does not name is withdrawn.",
-    file_id=CODE,
-    chain_id=CODE,
-    store_id=CODE,
-    published_at=INSTANT,
-    is_full=pa.bool_(),
+    **_SPOKEN,
     promotions=pa.int64(),
 )
 

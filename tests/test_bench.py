@@ -2,7 +2,7 @@
 
 import pytest
 
-from grocery.bench import bench_lake
+from grocery.bench import _Country, _fill, _World, bench_lake
 from grocery.errors import GroceryError
 
 
@@ -26,6 +26,20 @@ def test_days_written_straight_into_the_tables_are_as_days_that_came_as_feeds(me
     assert straight["parquet_bytes_per_observation"] == feeds["parquet_bytes_per_observation"]
     assert straight["gz_bytes_per_observation"] == pytest.approx(feeds["gz_bytes_per_observation"], rel=0.01)
     assert straight["bytes_per_observation"] == pytest.approx(feeds["bytes_per_observation"], rel=0.4)
+
+
+def test_they_leave_the_same_prices_and_timelines(tmp_path):
+    "Row for row; only a file's id is another, since there is no file."
+    told = []
+    for name, feed_days in (("feeds", 5), ("straight", 2)):
+        (tmp_path / name).mkdir()
+        world = _World(_Country(3, 40, 5, 0.2, 7), str(tmp_path / name), "cerberus", 2)
+        for _ in range(feed_days):
+            world.next_day()
+        _fill(world, 5 - feed_days)
+        query = "SELECT * EXCLUDE (file_id) FROM {} ORDER BY ALL"
+        told.append([world.lake.sql(query.format(table)).to_pylist() for table in ("prices", "store_files")])
+    assert told[0] == told[1] and len(told[0][0]) > 3 * 40 and len(told[0][1]) == 15
 
 
 def test_more_items_than_the_market_has_is_said():

@@ -86,15 +86,15 @@ SELECT p.*, i.item_name, i.gtin, i.manufacturer, i.quantity, i.unit, i.is_weight
        CASE WHEN i.quantity > 0 THEN CAST(p.price_ils AS DOUBLE) / i.quantity * CASE WHEN i.unit = 'piece' THEN 1 ELSE 100 END END AS unit_price_ils
 FROM prices p LEFT JOIN items i USING (chain_id, item_code) WHERE p.valid_to IS NULL"""
 
-# %% ../../nbs/lib/20_store.lake.ipynb #5b303fb4
+# %% ../../nbs/lib/20_store.lake.ipynb #b24df0c1
 _DESCRIBED = """
 CREATE TEMP VIEW {name} AS SELECT * REPLACE (least(last_seen_at, {moment}) AS last_seen_at)
 FROM {name}_all WHERE first_seen_at IS NULL OR first_seen_at <= {moment}"""
 
-_PROMOTIONS = """
-CREATE TEMP VIEW promotions AS SELECT * REPLACE (least(last_seen_at, {moment}) AS last_seen_at,
-CASE WHEN withdrawn_at <= {moment} THEN withdrawn_at END AS withdrawn_at)
-FROM promotions_all WHERE first_seen_at IS NULL OR first_seen_at <= {moment}"""
+_PROMOTIONS = _DESCRIBED.replace(
+    "AS last_seen_at)",
+    "AS last_seen_at, CASE WHEN withdrawn_at <= {moment} THEN withdrawn_at END AS withdrawn_at)",
+)
 
 _LINES = """
 CREATE TEMP VIEW promotion_items AS SELECT * FROM promotion_items_all SEMI JOIN promotions USING (chain_id, store_id, promotion_id)"""
