@@ -47,15 +47,9 @@ from grocery.products.pairs import (
     read_names,
     read_training_names,
 )
-from grocery.products.search import (
-    find_ranks,
-    find_similar,
-    fit_similarity,
-    fit_tfidf,
-    make_index,
-    score_ranks,
-    score_retrieval,
-)
+from grocery.products.scores import find_ranks, fit_tfidf, score_ranks, score_retrieval
+from grocery.products.search import find_similar, make_index
+from grocery.products.train import fit_similarity
 from grocery.sample import products as market
 from grocery.store.lake import open_lake
 from grocery.tables import check_table

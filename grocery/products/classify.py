@@ -9,7 +9,7 @@ __all__ = ['LABELS', 'BASELINES', 'MIN_PRODUCTS', 'FORMAT', 'make_labels', 'read
            'CategoriesRun', 'fit_label_embedder', 'fit_categories', 'write_classifier', 'read_classifier',
            'plot_confusions', 'write_products']
 
-# %% ../../nbs/lib/36_products.classify.ipynb #60fd5c63
+# %% ../../nbs/lib/36_products.classify.ipynb #a0a0c94f
 import json
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,10 +23,10 @@ from .embed import Embedder, fit_embedder, read_embedder, write_embedder
 from .match import fill_categories, make_products
 from .names import fold_name
 from .pairs import make_hard_negatives, make_pairs, make_split, read_lines, read_truth_items
-from .search import METRICS
+from .scores import METRICS
 from ..store.lake import open_lake
 
-# %% ../../nbs/lib/36_products.classify.ipynb #771fff58
+# %% ../../nbs/lib/36_products.classify.ipynb #ad644acd
 LABELS = ["product_id", "item_name", "category"]
 
 
@@ -84,7 +84,7 @@ def split_labels(
     first = kept.groupby("text").order.transform("min")
     return kept[kept.order == first].drop(columns=["text", "order"]).reset_index(drop=True)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #b05a6a17
+# %% ../../nbs/lib/36_products.classify.ipynb #71b5d612
 def score_macro_f1(
     truth: np.ndarray,  # category numbers
     said: np.ndarray,  # predicted numbers
@@ -171,7 +171,7 @@ def _score_xgboost(booster, features: Features, names: list[str]) -> np.ndarray:
 def _score_lightgbm(booster, features: Features, names: list[str]) -> np.ndarray:
     return booster.predict(features.dense(names), raw_score=True, num_threads=1)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #2d66c590
+# %% ../../nbs/lib/36_products.classify.ipynb #04d43af1
 def _fit_linear(features: Features, names: list[str], y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "Fit a linear SVM, one category against the rest."
     svm = need("sklearn.svm", "ml").LinearSVC(C=1.0, random_state=seed).fit(features.sparse(names), y)
@@ -207,7 +207,7 @@ def _fit_lightgbm(x: np.ndarray, y: np.ndarray, classes: int, seed: int, rounds:
     }
     return lightgbm.train(fixed | settings, lightgbm.Dataset(x, y, free_raw_data=False), rounds)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #04b1e3ee
+# %% ../../nbs/lib/36_products.classify.ipynb #579e8116
 _SCORERS = {
     "majority": _score_majority,
     "linear_svc": _score_linear,
@@ -254,7 +254,7 @@ def predict_categories(
     ]
     return pd.DataFrame({"category": pd.Series(said, dtype=object), "confidence": confidence.astype(float)})
 
-# %% ../../nbs/lib/36_products.classify.ipynb #ce48f3d7
+# %% ../../nbs/lib/36_products.classify.ipynb #9ae42510
 @dataclass(frozen=True)
 class _Data:
     "One part of the labels as numbers."
@@ -421,7 +421,7 @@ def find_confusions(
     counts = wrong.groupby(["category", "predicted"]).agg(names=("item_name", "size"), example=("item_name", "first"))
     return counts.sort_values("names", ascending=False, kind="stable").head(top).reset_index()
 
-# %% ../../nbs/lib/36_products.classify.ipynb #9526c669
+# %% ../../nbs/lib/36_products.classify.ipynb #a8a8aa0f
 _CONFUSIONS = ["category", "predicted", "names", "example"]
 MIN_PRODUCTS = 30  # labelled products in the smallest part; fewer say nothing
 
@@ -471,7 +471,7 @@ def fit_categories(
     message = f"trained on {sizes['train']} products; on validation {chosen} is best"
     return CategoriesRun(message, models[chosen], metrics.reset_index(drop=True), confusions, counts)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #65a6f0d7
+# %% ../../nbs/lib/36_products.classify.ipynb #f4944df2
 FORMAT = "grocery-classifier-1"
 
 
@@ -519,7 +519,7 @@ def _versions() -> dict[str, str]:
             continue
     return found
 
-# %% ../../nbs/lib/36_products.classify.ipynb #53929ff0
+# %% ../../nbs/lib/36_products.classify.ipynb #74a912bd
 def _read_state(folder: Path, kind: str) -> tuple:
     "Load what a model's scorer holds."
     if kind == "lightgbm":
@@ -552,7 +552,7 @@ def read_classifier(
         kind, tuple(about["categories"]), features, state, about["temperature"], about["min_confidence"], about["about"]
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #a8a7c351
+# %% ../../nbs/lib/36_products.classify.ipynb #143c8a93
 def plot_confusions(
     confusions: pd.DataFrame,  # as `find_confusions` gives them
 ):  # a matplotlib figure
