@@ -7,7 +7,7 @@ __all__ = ['JOB', 'Step', 'find_pipelines', 'read_parameters', 'type_parameter',
            'kernel_environment', 'code_version', 'git_commit', 'source_signature', 'lake_signature', 'say_line',
            'StepResult', 'run_pipeline', 'JobResult', 'run_all']
 
-# %% ../nbs/lib/90_run.ipynb #873123c2
+# %% ../nbs/lib/90_run.ipynb #72f0fc2f
 import ast
 import hashlib
 import json
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 import grocery
 from .errors import PipelineError, SourceError, choose, need
+from .models import register_models
 from .settings import Settings, read_settings
 from .store.lake import FACTS, open_lake
 from .tables import ISRAEL
@@ -164,7 +165,7 @@ class Place:
         "Name the folder of results."
         return self.folder / "results"
 
-# %% ../nbs/lib/90_run.ipynb #7b0b5961
+# %% ../nbs/lib/90_run.ipynb #5648e116
 def find_place(
     source: str | Path | None = None,  # "sample", a folder or a file of feeds; None means the setting `source`
     lake: str | Path | None = None,  # None means the setting `lake` for the sample, data/lakes/NAME otherwise
@@ -389,7 +390,12 @@ def _parameters(notebook: Path, given: Mapping[str, object], place: Place, setti
     mine = {k: v for k, v in given.items() if k not in ("source", "lake")}
     return check_parameters(notebook, {k: v for k, v in known.items() if k in names} | mine)
 
-# %% ../nbs/lib/90_run.ipynb #ae9a33b7
+# %% ../nbs/lib/90_run.ipynb #62c2ab6b
+def _learned_from(parameters: dict, place: Place) -> str:
+    "Name what a step's models learned from: the file it was given, else the source."
+    return next((str(parameters[name]) for name in ("pairs", "labels", "data") if parameters.get(name)), place.name)
+
+# %% ../nbs/lib/90_run.ipynb #4092b48a
 def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings, mark: str) -> StepResult:
     "Execute one pipeline inside an MLflow run and stamp its results."
     began, name, target = time.perf_counter(), notebook.stem, place.folder / notebook.name
@@ -410,6 +416,8 @@ def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings
         seconds = time.perf_counter() - began
         kept = (target,) if target.is_file() else ()
         end_run(settings, run_id, status, place.out, kept, {"seconds": seconds})
+        if status == "FINISHED":
+            register_models(settings, run_id, _learned_from(parameters, place))
         files = [path for path, state in _files(place.folder).items() if before.get(path) != state]
         for path in files if status != "FINISHED" else ():  # MLflow has what there was; here nothing half-made stays
             (place.folder / path).unlink()
@@ -417,7 +425,7 @@ def _run_step(notebook: Path, parameters: dict, place: Place, settings: Settings
     paths = tuple(place.folder / f for f in files)
     return StepResult(name, "done", target, run_id, paths, seconds, fingerprint=mark)
 
-# %% ../nbs/lib/90_run.ipynb #3073c3b7
+# %% ../nbs/lib/90_run.ipynb #6c21e82e
 def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[str], seconds: float) -> None:
     "Write a step's stamp, whole or not at all."
     stamp = {"step": step, "fingerprint": mark, "lake": lake_signature(place.lake), "files": sorted(files)}
@@ -427,7 +435,7 @@ def _write_stamp(place: Place, step: str, mark: str, run_id: str, files: list[st
     part.write_text(json.dumps(stamp | {"run_id": run_id, "seconds": round(seconds, 2)}, indent=1), encoding="utf-8")
     part.replace(path)
 
-# %% ../nbs/lib/90_run.ipynb #4e4aa6c8
+# %% ../nbs/lib/90_run.ipynb #814ff8ed
 def run_pipeline(
     name: str,  # which: "42_baskets"
     *,
@@ -457,7 +465,7 @@ def run_pipeline(
     say(f"{name} done in {result.seconds:.0f} s: {result.notebook}")
     return result
 
-# %% ../nbs/lib/90_run.ipynb #b683a583
+# %% ../nbs/lib/90_run.ipynb #5278aa31
 @dataclass(frozen=True)
 class JobResult:
     "How the whole job ended."
@@ -480,14 +488,14 @@ class JobResult:
         sums = pq.read_table(table).to_pandas()[["rejected", "rows_in", "incomplete_files", "files"]].sum()
         return float(max(sums["rejected"] / max(sums["rows_in"], 1), sums["incomplete_files"] / max(sums["files"], 1)))
 
-# %% ../nbs/lib/90_run.ipynb #77203f4c
+# %% ../nbs/lib/90_run.ipynb #bf4f07d0
 def _check_job(pipelines: dict[str, Path], parameters: Mapping[str, object], steps: tuple[Step, ...]) -> None:
     "Refuse a parameter that no pipeline of the job knows, before anything runs."
     names = {"source", "lake"}.union(*(read_parameters(pipelines[s.name]) for s in steps))
     for name in parameters:
         choose(name, names, "parameter of the whole job", PipelineError)
 
-# %% ../nbs/lib/90_run.ipynb #7714331e
+# %% ../nbs/lib/90_run.ipynb #abc4f16f
 def _run_or_skip(
     step: Step, notebook: Path, given: dict, place: Place, settings: Settings, marks: dict, force: bool
 ) -> StepResult:
@@ -505,7 +513,7 @@ def _run_or_skip(
         return StepResult(step.name, "skipped", kept, stamp.get("run_id", ""), files, fingerprint=mark)
     return _run_step(notebook, values, place, settings, mark)
 
-# %% ../nbs/lib/90_run.ipynb #5551e66b
+# %% ../nbs/lib/90_run.ipynb #cddaae19
 def run_all(
     *,
     parameters: Mapping[str, object] | None = None,  # `source`, `lake`, and any parameter that a pipeline declares
@@ -536,7 +544,7 @@ def run_all(
     _raise_failed(results)
     return JobResult(place, tuple(results), time.perf_counter() - began)
 
-# %% ../nbs/lib/90_run.ipynb #7ba53f34
+# %% ../nbs/lib/90_run.ipynb #085d44a7
 def _line(result: StepResult, count: str) -> str:
     "Say how a step ended."
     ends = {
@@ -547,7 +555,7 @@ def _line(result: StepResult, count: str) -> str:
     }
     return f"{count} {result.name}: {ends[result.status]}"
 
-# %% ../nbs/lib/90_run.ipynb #a4321656
+# %% ../nbs/lib/90_run.ipynb #11a06d36
 def _raise_failed(results: list[StepResult]) -> None:
     "Raise PipelineError in one line when a step failed."
     failed = [r.error for r in results if r.status == "failed"]

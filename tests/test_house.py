@@ -44,7 +44,7 @@ DOORS = {
     "llvmlite": {"feeds.scan"},
     "lxml": {"bench", "feeds.parse", "feeds.portals"},
     "matplotlib": {"products.classify", "products.search"},
-    "mlflow": {"track"},
+    "mlflow": {"models", "track"},
     "nbformat": set(),
     "numba": {"feeds.scan"},
     "optuna": {"prices.backtest", "products.classify"},
