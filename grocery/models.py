@@ -29,7 +29,7 @@ def is_champion(
         return new["score"] >= champion["score"]
     return new["source"] != SAMPLE or champion["source"] == SAMPLE
 
-# %% ../nbs/lib/09_models.ipynb #fc2fad3b
+# %% ../nbs/lib/09_models.ipynb #dea21d90
 def register_models(
     settings: Settings,  # where runs are kept
     run_id: str,  # a run that has ended
@@ -50,7 +50,7 @@ def _register(client, run, name: str, offer: dict) -> str:
     version = client.create_model_version(name, place, run.info.run_id, tags=tags).version
     alias = "champion" if is_champion(offer, _read_offer(client, name)) else "challenger"
     client.set_registered_model_alias(name, alias, version)
-    client.set_registered_model_alias(name, "latest", version)
+    client.set_registered_model_alias(name, "newest", version)
     return alias
 
 # %% ../nbs/lib/09_models.ipynb #0e9e57b4

@@ -36,13 +36,13 @@ def test_models_get_versions_and_take_each_others_place_by_the_rule(settings):
     assert offer(settings, "worse", 0.55, "chains", "pairs.jsonl") == {"similarity": "challenger"}
     assert offer(settings, "toy", 0.99, "sample", "sample") == {"similarity": "challenger"}, "the sample gives way"
     assert used(settings, "similarity@champion") == used(settings, "similarity") == "real"
-    assert used(settings, "similarity@challenger") == used(settings, "similarity@latest") == "toy"
+    assert used(settings, "similarity@challenger") == used(settings, "similarity@newest") == "toy"
     assert used(settings, "similarity@1") == "first", "every version stays"
     assert offer(settings, "better", 0.61, "chains", "pairs.jsonl") == {"similarity": "champion"}
     assert used(settings, "similarity@champion") == "better"
     open_client(settings).set_registered_model_alias("similarity", "champion", "2")  # undone by hand
     assert used(settings, "similarity@champion") == "real"
-    with pytest.raises(SettingsError, match=r"similarity@champion.*similarity@latest"):
+    with pytest.raises(SettingsError, match=r"similarity@champion.*similarity@newest"):
         find_model("similarity@chmpion", settings)
 
 
