@@ -39,7 +39,7 @@ _DROP = str.maketrans("", "", _QUOTES + " .-\t\r\n\u00a0\u200e\u200f\ufeff")
 _UNITS = {word: meaning for meaning, words in UNIT_WORDS.items() for word in words.split()}
 _EMPTY = {word for words in WORDS_WITHOUT_CONTENT.values() for word in words.split()}
 
-# %% ../nbs/lib/02_units.ipynb #1908b934
+# %% ../nbs/lib/02_units.ipynb #35cf539e
 def _damage(word: str) -> str:
     "Read a word's UTF-8 bytes as ISO-8859-8 and put `?` for what that cannot show, as a broken exporter does."
     return "".join(
@@ -67,7 +67,7 @@ def _split_unit(text: str | None) -> tuple[float | None, str | None, float | Non
     number = number or last
     return float(number) if number else None, unit, factor, bool(per)
 
-# %% ../nbs/lib/02_units.ipynb #bfdaa7f2
+# %% ../nbs/lib/02_units.ipynb #1f492cee
 def parse_unit(
     text: str | None,  # as published, in either unit field: '100 גרם', '1קילוגרם', 'יח''
 ) -> tuple[
@@ -77,7 +77,7 @@ def parse_unit(
     number, unit, factor, _ = _split_unit(text)
     return (unit, (number or 1.0) * factor) if unit else (None, 1.0)
 
-# %% ../nbs/lib/02_units.ipynb #dda39789
+# %% ../nbs/lib/02_units.ipynb #8050d9c8
 def find_unknown_units(
     texts: Iterable[str | None],  # published unit texts, of any field
 ) -> list[str]:  # distinct texts whose word stands in neither table, sorted
@@ -113,7 +113,7 @@ def _number(text: str) -> float:
     value = float(head + dot + tail.replace(".", ""))
     return value if value < 1e9 else 0.0
 
-# %% ../nbs/lib/02_units.ipynb #ce87aa79
+# %% ../nbs/lib/02_units.ipynb #ab7e0bf3
 _NOT_IN_NAMES = ("שקיל", "ליקר", "ייןא", "גרהד")
 _MEASURES = {word: meaning for word, meaning in _UNITS.items() if meaning[0] != "piece" and word not in _NOT_IN_NAMES}
 _WORD = "|".join(sorted(_MEASURES, key=len, reverse=True))
@@ -124,7 +124,7 @@ _NAME = re.compile(
     rf"(?:{_TIMES}(\d{{1,3}})(?![\d.,%]))?"  # * 8
 )
 _NAME_PIECES = re.compile(
-    r"(?<![\d.,*x])(\d{1,4})\s*(?:יחידות|יחידה|יח|קפליות|כמוסות|טבליות|קפסולות|שקיקים|pcs|units)(?![א-תa-z])"
+    r"(?<![\d.,*a-z])(\d{1,4})\s*(?:יחידות|יחידה|יח|קפליות|כמוסות|טבליות|קפסולות|שקיקים|pcs|units)(?![א-תa-z])"
 )
 _PACKS = {"זוג": 2, "צמד": 2, "שלישי": 3, "רביעי": 4, "חמישי": 5, "שישי": 6, "ששי": 6, "שמיני": 8, "תריסר": 12}
 _PACK = re.compile(r"(?<![א-ת])ב?((?:זוג|צמד|תריסר)(?![א-ת])|(?:שלישי|רביעי|חמישי|שישי|ששי|שמיני)(?=י?[הת](?![א-ת])))")
@@ -151,7 +151,7 @@ def _named_measure(text: str, found: re.Match) -> tuple[float, str, bool]:
         value *= n
     return round(value, 3), unit, bool(packs)
 
-# %% ../nbs/lib/02_units.ipynb #a68192d7
+# %% ../nbs/lib/02_units.ipynb #8b977115
 @lru_cache(maxsize=65536)
 def _parse_name(name: str | None) -> tuple[float | None, str | None, bool]:
     "What a name tells: quantity, unit, and whether a pack was multiplied."
@@ -193,7 +193,7 @@ def _is_true(value) -> bool:
 def _near(ratio: float, target: float) -> bool:
     return abs(ratio / target - 1) < 0.01
 
-# %% ../nbs/lib/02_units.ipynb #e8ed988c
+# %% ../nbs/lib/02_units.ipynb #42214568
 @lru_cache(maxsize=16384)
 def _published(
     unit_qty: str | None, quantity: str | None, unit_of_measure: str | None
@@ -213,7 +213,7 @@ def _published(
     hundreds = amount * factor * number if per and number and unit != "piece" and unit2 not in ("g", "ml") else None
     return round(amount * factor, 3), unit, hundreds
 
-# %% ../nbs/lib/02_units.ipynb #2e56ce76
+# %% ../nbs/lib/02_units.ipynb #e74210e4
 def make_net_quantity(
     unit_qty: str | None,  # UnitQty as published
     quantity: str | None,  # Quantity as published

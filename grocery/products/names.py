@@ -118,12 +118,13 @@ def parse_pack_count(
     text = normalise_text(item_name).lower()
     return _factors(text)[0] or _named_pack(text)
 
-# %% ../../nbs/lib/30_products.names.ipynb #71505f84
+# %% ../../nbs/lib/30_products.names.ipynb #ac84b97a
 _FRACTION = re.compile(r"(?<![\d./])(\d)\s?/\s?([2-8])(?=\s?(?:ליטר|לי|ל|ק['\"]*ג|קילו|kg|l|פאונד)(?![א-תa-z]))")
 _HALF = re.compile(r"(?<![א-ת])(חצי|רבע)(?=\s(?:ליטר|קילו|ק['\"]*ג)(?![א-ת]))")
+_GLUED = re.compile(r"(\d\s?(?:גרם|גר|ג|לי|ל|יח|קג|מל|ליטר))'(?=[א-תa-z\d])")
 _OPEN_FACTOR = re.compile(r"[*x×]\s*\d*[.,]?\d*$")
 _COUNTED = re.compile(
-    r"(?<![\d.,*x×/])(\d{1,4})\s?(?:יחידות|יחידה|יחי?|קפסולות|קפס|טבליות|כמוסות|קפליות|שקיקים|שקיקי|גלילים|גליל|מגבונים|פחיות|בקבוקים|כדורים|סכינים|זוגות|כוסות|צלחות|שקיות|נרות|מטליות|מנות|"
+    r"(?<![\da-z.,*×/])(\d{1,4})\s?(?:יחידות|יחידה|יחי?|קפסולות|קפס|טבליות|כמוסות|קפליות|שקיקים|שקיקי|גלילים|גליל|מגבונים|פחיות|בקבוקים|כדורים|סכינים|זוגות|כוסות|צלחות|שקיות|נרות|מטליות|מנות|"
     r"pcs|units?|capsules|caps|tablets|tabs|rolls|bags|wipes|pieces)(?![א-תa-z])"
 )
 
@@ -222,22 +223,30 @@ def _flavour_groups() -> dict[str, tuple[str, str]]:
     table = read_lexicon("flavour")
     return {i: (g, b) for i, g, b in zip(table.id, table.group, table.broader, strict=True)}
 
-# %% ../../nbs/lib/30_products.names.ipynb #a269b7c8
-def _complete(tail: str, kinds: tuple[str, ...]) -> tuple[str, str] | None:
-    "Find the one meaning whose spelling begins with a tail that was cut off; None where there are several or none."
+# %% ../../nbs/lib/30_products.names.ipynb #08227997
+def _continue(tail: str) -> set[tuple[str, str, bool]]:
+    "Every meaning of which a spelling begins with this text: kind, id, and whether the text ends inside a word."
     table, found = _beginnings(), set()
-    for text, kind, meaning in table[bisect_left(table, (tail,)) :]:
+    for i in range(bisect_left(table, (tail,)), len(table)):
+        text, kind, meaning = table[i]
         if not text.startswith(tail):
             break
-        found.add((kind, meaning))
-    return found.pop() if len(found) == 1 and next(iter(found))[0] in kinds else None
+        found.add((kind, meaning, text[len(tail) : len(tail) + 1] != " "))
+    return found
+
+
+def _complete(tail: str, kinds: tuple[str, ...]) -> tuple[str, str] | None:
+    "Find the one meaning that a cut-off tail can be the beginning of; None where there are several or none."
+    found = _continue(tail)
+    kind, meaning, is_inside = found.pop() if len(found) == 1 else ("", "", False)
+    return (kind, meaning) if is_inside and kind in kinds else None
 
 
 def _is_ambiguous(tail: list[str], meaning: tuple[str, str]) -> bool:
     "Whether the last words of a cut name, a meaning by themselves, could also be the beginning of another one: white, or lavender."
-    return meaning[0] in ("flavour", "brand") and _complete(" ".join(tail), (meaning[0],)) != meaning
+    return meaning[0] in ("flavour", "brand") and {f[:2] for f in _continue(" ".join(tail))} != {meaning}
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #2f6f0d7d
 def _find_at(tokens: list[str], i: int) -> tuple[int, str, str] | None:
     "Find the phrase that begins at a word: how many words, kind and id. A flavour or brand may carry a Hebrew prefix letter."
     phrases, word = _phrases(), tokens[i]
@@ -253,7 +262,7 @@ def _find_at(tokens: list[str], i: int) -> tuple[int, str, str] | None:
                     return n, kind, meaning
     return None
 
-# %% ../../nbs/lib/30_products.names.ipynb #c09ce74c
+# %% ../../nbs/lib/30_products.names.ipynb #5dbd1799
 def _scan(tokens: list[str], is_open: bool) -> tuple[list[tuple[str, str]], list[str]]:
     "Part folded words into meanings (kind, id) and the words that are left."
     found, left, i, n = [], [], 0, len(tokens)
@@ -268,15 +277,15 @@ def _scan(tokens: list[str], is_open: bool) -> tuple[list[tuple[str, str]], list
         tail = n - i <= 3 and " ".join(tokens[i:])
         if tail and len(tail) >= 4 and tokens[i][0].isalpha():
             kinds = ("brand", "flavour", "diet") if is_open else ("flavour", "diet")
-            if (" " in tail or len(tail) >= 4) and (hit := _complete(tail, kinds)):
+            if len(tail) >= (5 if " " in tail else 4) and (hit := _complete(tail, kinds)):
                 found.append(hit)
-                left += tokens[i:] if hit[0] == "flavour" else []
+                left += tokens[i:] if hit[0] != "diet" else []
                 break
         left.append(tokens[i])
         i += 1
     return found, left
 
-# %% ../../nbs/lib/30_products.names.ipynb #96e8e3fd
+# %% ../../nbs/lib/30_products.names.ipynb #c510373a
 _LETTER_SIZE = re.compile(r"(?<![\w.&'*-])(?:size\s?)?(x{1,3}l|xs|[sml])(?![\w&'.-])")
 _WORD_SIZE = re.compile(r"(?<![א-ת])(אקסטרה? לארג|אקסטרא לארג|לארג|מדיום|סמול)(?![א-ת])")
 _WORD_SIZES = {"לארג": "L", "מדיום": "M", "סמול": "S"}
@@ -302,7 +311,7 @@ def _parse_grades(text: str) -> tuple[str, ...]:
             found.add(f"{_NUMBER_KEYS[m.lastgroup]}:{m[m.lastgroup].lstrip('0') or '0'}")
     return tuple(sorted(found))
 
-# %% ../../nbs/lib/30_products.names.ipynb #43dc1e1b
+# %% ../../nbs/lib/30_products.names.ipynb #6fcaded8
 _CUTS = frozenset([20, 24, 40])
 _WHOLE = re.compile(r"\d\s?(?:גרם|גר|ג|מ['\"]{1,2}ל|מל|ליטר|לי|ל|יח|יחידות|ק['\"]{1,2}ג|קג|kg|ml|gr|g|l)['\"`.]?$")
 
@@ -315,7 +324,7 @@ def _find_cut(name: str, text: str) -> tuple[bool, bool]:
     ends_whole = bool(_WHOLE.search(text))
     return not ends_whole or 22 < length < 25, length in _CUTS and not ends_whole
 
-# %% ../../nbs/lib/30_products.names.ipynb #124162e9
+# %% ../../nbs/lib/30_products.names.ipynb #9d9fbba2
 _UNIT_WORDS = {fold(word) for words in UNIT_WORDS.values() for word in words.split()}
 _DOTTED = re.compile(r"([^\W\d_]{2,})\.")
 
@@ -335,7 +344,18 @@ def _clean_words(left: list[str], dotted: set[str]) -> tuple[str, ...]:
             words.append(_abbreviations().get(word, word))
     return tuple(words)
 
-# %% ../../nbs/lib/30_products.names.ipynb #edcd9340
+# %% ../../nbs/lib/30_products.names.ipynb #21829252
+def _name_words(text: str) -> list[str]:
+    "Fold a text into words, without numbers and the units behind them."
+    words, before = [], False
+    for word in _JOINT.sub(" ", fold(text)).split():
+        is_number = not word[0].isalpha()
+        if not is_number and not (before and (word in _UNIT_WORDS or len(word) == 1)):
+            words.append(word)
+        before = is_number
+    return words
+
+
 _NUMBERS = re.compile(r"(?<![\d.,])\d{1,6}(?:[.,]\d{1,3})?(?![\d.,]*%|[.,]?\d)")
 
 
@@ -352,18 +372,19 @@ def _pick_brand(brands: list[str]) -> str | None:
     owners = {_owners().get(brand) for brand in brands}
     return next((brand for brand in brands if brand not in owners), None)
 
-# %% ../../nbs/lib/30_products.names.ipynb #769df069
+# %% ../../nbs/lib/30_products.names.ipynb #20b0fff5
 @lru_cache(maxsize=1 << 17)
 def make_attributes(
     item_name: str,  # a name as a chain or a person writes it
 ) -> Attributes:
     "Read what a name tells about its product."
     text = strip_marketing(item_name).lower()
+    text = _GLUED.sub(r"\1 ", text) if "'" in text else text
     is_cut, is_open = _find_cut(item_name, text)
     amounts = _amount_text(text, is_open)
     quantity, unit, count, each = _parse_amounts(amounts)
     percents, grades = parse_percents(text), _parse_grades(text)
-    found, left = _scan([t for t in _JOINT.sub(" ", fold(text)).split() if t[0].isalpha() or t == "0"], is_open)
+    found, left = _scan(_name_words(text), is_open and text[-1:].isalpha())
     dotted = {fold(m) for m in _DOTTED.findall(text)} if "." in text else set()
     said = {quantity, each, count, *percents, *(n / 1000 for n in (quantity, each) if n)}
     said |= {float(g.split(":")[1]) for g in grades if g.split(":")[1].replace(".", "").isdigit()}
@@ -382,7 +403,7 @@ def make_attributes(
         numbers=_other_numbers(amounts, said, is_open),
     )
 
-# %% ../../nbs/lib/30_products.names.ipynb #5507eead
+# %% ../../nbs/lib/30_products.names.ipynb #8e5ad69b
 def _differ(a: float, b: float, tolerance: float = 0.02) -> bool:
     return abs(a - b) > tolerance * max(a, b)
 
@@ -411,7 +432,7 @@ def _part_grade(a: Attributes, b: Attributes) -> bool:
     kinds = {g.split(":")[0] for g in a.grades} & {g.split(":")[0] for g in b.grades}
     return any(not {g for g in a.grades if g.startswith(k)} & {g for g in b.grades if g.startswith(k)} for k in kinds)
 
-# %% ../../nbs/lib/30_products.names.ipynb #83b3088c
+# %% ../../nbs/lib/30_products.names.ipynb #8b441992
 def _match(a: str, b: str) -> bool:
     "Whether two flavours can be one."
     groups = _flavour_groups()
@@ -444,7 +465,7 @@ def _houses(brand: str) -> tuple[str, ...]:
     owner = _owners().get(brand)
     return (owner, *_houses(owner)) if owner else ()
 
-# %% ../../nbs/lib/30_products.names.ipynb #ab32360f
+# %% ../../nbs/lib/30_products.names.ipynb #ffcabfa2
 _ALIKE = {
     frozenset(pair.split())
     for pair in (
@@ -463,11 +484,26 @@ def _part_diet(a: Attributes, b: Attributes) -> bool:
     "A diet in one name that the other cannot have lost."
     for one, other in ((a, b), (b, a)):
         lacking = _gating_diets().intersection(_lacks(one.diets, other.diets))
-        if lacking and (not other.is_cut or (set(one.words) <= set(other.words) and one.brand in (None, other.brand))):
+        if lacking and (not other.is_cut or (set(one.words) <= set(other.words) and _has_brand(other, one.brand))):
             return True
     return False
 
-# %% ../../nbs/lib/30_products.names.ipynb #6166d80f
+
+def _has_brand(a: Attributes, brand: str | None) -> bool:
+    "Whether a name tells this brand, or a word of it."
+    return brand in (None, a.brand) or bool(_brand_words().get(brand, frozenset()) & set(a.words))
+
+
+@cache
+def _brand_words() -> dict[str, frozenset[str]]:
+    "Brand -> the first words of its spellings."
+    table = read_lexicon("brand")
+    return {
+        i: frozenset(fold_name(s).split()[0] for s in text.split("|"))
+        for i, text in zip(table.id, table.spellings, strict=True)
+    }
+
+# %% ../../nbs/lib/30_products.names.ipynb #12df4bc4
 _PARTS = {
     "percent": lambda a, b: bool(set(a.percents) - set(b.percents) and set(b.percents) - set(a.percents)),
     "quantity": _part_quantity,
@@ -486,7 +522,7 @@ def find_conflicts(
     "Find what speaks against two names being one product."
     return [what for what, parts in _PARTS.items() if parts(first, second)]
 
-# %% ../../nbs/lib/30_products.names.ipynb #ddea7f93
+# %% ../../nbs/lib/30_products.names.ipynb #02e7621e
 def find_one_sided(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
