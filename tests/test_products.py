@@ -48,7 +48,6 @@ from grocery.products.pairs import (
     read_training_names,
 )
 from grocery.products.scores import find_ranks, fit_tfidf, score_ranks, score_retrieval
-from grocery.products.search import find_similar, make_index
 from grocery.products.train import fit_similarity
 from grocery.sample import products as market
 from grocery.store.lake import open_lake
@@ -322,24 +321,6 @@ def test_a_folder_that_is_no_model_is_one_clear_error(read, tmp_path):
 def test_vectors_are_unit_or_nothing(text):
     model = make_untrained(["חלב 3% 1 ליטר", "חלב 1% 1 ליטר"], 16)
     assert np.linalg.norm(model([text])) == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("exact_below", [1, 10_000])
-def test_search_finds_a_name_by_itself(names, exact_below):
-    index = make_index(names.drop_duplicates("item_name"), make_untrained(names.item_name.tolist(), 64), exact_below)
-    some = index.names.sample(15, random_state=2)
-    assert all(
-        find_similar(index, n, 3).item_name.iloc[0] == n or find_similar(index, n, 3).score.iloc[0] > 0.999
-        for n in some.item_name
-    )
-    assert len(find_similar(index, some.item_name.iloc[0], 5)) == 5
-    for nothing in ("", "  ", "*"):
-        assert find_similar(index, nothing).empty
-
-
-def test_search_in_nothing_finds_nothing():
-    empty = make_index(pd.DataFrame({"item_name": pd.Series(dtype=str)}), make_untrained(["חלב", "חלב"], 8))
-    assert find_similar(empty, "חלב").empty
 
 
 @pytest.mark.parametrize("kind", ["majority", "linear_svc", "lightgbm", "xgboost"])

@@ -1,0 +1,405 @@
+"Search: an index that grew is the one made anew, filters never leak, and no text breaks it."
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from grocery.errors import GroceryError, SourceError
+from grocery.products.embed import make_untrained
+from grocery.products.lexical import is_slip, make_cuts, make_postings, make_vocabulary, make_words
+from grocery.products.query import find_phrases, make_codes, make_glossary, parse_query
+from grocery.products.search import (
+    LEGS,
+    Where,
+    find_changes,
+    find_near,
+    find_products,
+    find_similar,
+    make_catalogue,
+    make_index,
+    make_segment,
+    read_catalogue,
+    read_index,
+    update_index,
+    write_index,
+)
+from grocery.sample import products as market
+from grocery.store.lake import open_lake
+
+HOSTILE = [
+    "",
+    " ",
+    "\u200f\u200e",
+    "!?-*&|:()'\"\\%_",
+    "'; DROP TABLE products; --",
+    "חלב & !קולה | (זירו:*) <-> 'x'",
+    "a\0b\0",
+    "\ud800",
+    "0",
+    "00000000",
+    "7" * 400,
+    "1 2 3 4 5 6 7 8 9",
+    "%%%%",
+    "____",
+    "חָלָב",
+    "🥛🧀",
+    "ﬂour ﬁ",
+    "חלב " * 120,
+    "\u202eבלח",
+    "٣٤٥٦٧٨",
+    "²³¹",
+    "NaN",
+    "null",
+]
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> pd.DataFrame:
+    products = market.make_products(300)
+    return make_catalogue(products, market.make_items(products))
+
+
+@pytest.fixture(scope="module")
+def embed(catalogue):
+    return make_untrained(catalogue.name.tolist(), 32)
+
+
+@pytest.fixture(scope="module")
+def offers(catalogue) -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    rows = [
+        (p, chain, f"{store:03d}", float(price))
+        for p, chains in zip(catalogue.product_id, catalogue.chains, strict=True)
+        for chain in chains
+        for store, price in zip(rng.choice(4, 2, replace=False), rng.integers(2, 60, 2), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["product_id", "chain_id", "store_id", "price_ils"])
+
+
+@pytest.fixture(scope="module")
+def index(catalogue, embed, offers):
+    return make_index(catalogue, embed, offers, make_glossary([("milk", "חלב"), ("olive oil", "שמן זית")]), "m@1")
+
+
+def same(one, other, texts=("חלב 3%", "שוקולג", "קולה זירו 6", "אבקת כביס", "נועמית")) -> bool:
+    return all(
+        find_products(one, text, is_typing=typing).equals(find_products(other, text, is_typing=typing))
+        for text in texts
+        for typing in (False, True)
+    )
+
+
+# An index that grew
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("acd"), st.integers(0, 59), st.integers(1, 12)), max_size=8))
+def test_an_index_that_grew_is_the_one_made_anew(catalogue, embed, steps):
+    rows = catalogue.head(60).to_dict("records")
+    now = {row["product_id"]: row for row in rows[:30]}
+    grown = make_index(list(now.values()), embed)
+    for kind, start, size in steps:
+        some = rows[start : start + size]
+        if kind == "d":
+            gone = [row["product_id"] for row in some]
+            grown, now = update_index(grown, (), gone), {k: v for k, v in now.items() if k not in gone}
+        else:
+            mark = f" {start}" if kind == "c" else ""
+            changed = [row | {"name": row["name"] + mark} for row in some]
+            grown, now = update_index(grown, changed), now | {row["product_id"]: row for row in changed}
+    anew = make_index(list(now.values()), embed)
+    assert len(grown) == len(anew) == len(now) and len(grown.segments) <= 7
+    assert same(grown, anew)
+
+
+def test_only_what_differs_is_worked_on(catalogue, index):
+    assert not find_changes(index, catalogue).products
+    later = pd.concat([catalogue.head(2).assign(brand="אחר"), catalogue.iloc[5:]])
+    changes = find_changes(index, later)
+    assert (changes.added, changes.changed, len(changes.removed), changes.same) == (0, 2, 3, len(catalogue) - 5)
+    later_index = update_index(index, changes.products, changes.removed)
+    assert later_index.segments[0] is index.segments[0] and len(later_index.segments[1]) == 2
+    assert find_changes(later_index, later).same == len(later) and len(index) == len(catalogue)
+
+
+def test_rows_in_another_order_give_the_same_hits(catalogue, embed):
+    assert same(make_index(catalogue, embed), make_index(catalogue.sample(frac=1, random_state=3), embed))
+
+
+def test_a_graph_finds_what_comparing_all_finds(catalogue, embed):
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(3000, 32)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = [{"product_id": str(i), "name": "x", "names": [], "codes": [], "chains": [], "digest": str(i), "words": "x", "length": 1.0}
+            | dict.fromkeys(["gtin", "name_english", "brand", "category", "quantity", "unit"]) | {"said": "{}"} for i in range(3000)]  # fmt: skip
+    graph, flat = make_segment(rows, vectors, 100).vectors, make_segment(rows, vectors).vectors
+    few = np.zeros(3000, bool)
+    few[::40] = True
+    for allowed, least in ((None, 0.95), (few, 1.0), (rng.random(3000) < 0.5, 0.95)):
+        shares = []
+        for asked in vectors[:60]:
+            near, exact = find_near(graph, asked, 10, allowed)[0], find_near(flat, asked, 10, allowed)[0]
+            assert allowed is None or allowed[near].all()
+            shares.append(len(set(near) & set(exact)) / 10)
+        assert np.mean(shares) >= least
+
+
+# Finding
+
+
+def first(index, text, **how):
+    return find_products(index, text, 1, **how).product_id.tolist()
+
+
+def test_every_product_is_found_by_its_name_and_by_its_barcode(catalogue, index):
+    for legs in (None, ("words", "pieces"), ("embedding",)):
+        right = [
+            first(index, name, legs=legs) == [i] for i, name in zip(catalogue.product_id, catalogue.name, strict=True)
+        ]
+        assert np.mean(right) > 0.97
+    for row in catalogue.dropna(subset=["gtin"]).head(40).itertuples():
+        for code in (row.gtin, "00" + row.gtin, row.gtin[:-1], f"{row.gtin[:6]}-{row.gtin[6:]}"):
+            assert first(index, code) == [row.product_id]
+        assert row.product_id in find_products(index, row.gtin[3:11]).product_id.tolist()
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("קוטג", "קוטג'"),
+        ("הקוטג'", "קוטג'"),
+        ("קוטגג 5%", "5%"),
+        ("עגבניות שרי", "עגבניה שרי"),
+        ("ביסקויט", "ביסקוויט"),
+        ("שוקולג", "שוקולד"),
+        ("סכור לבן", "סוכר"),
+        ("milk 3%", "חלב"),
+        ("קולה שישיה", "קולה"),
+    ],
+)
+def test_what_a_person_types(index, asked, found):
+    assert found in find_products(index, asked, 1).name.iloc[0]
+
+
+def test_an_unfinished_word_is_completed_while_typing(index):
+    for text in ("אבק", "אבקת כבי", "יוגור", "מלפפ"):
+        name = find_products(index, text, 1, is_typing=True).name[0]
+        assert any(w.startswith(text.split()[-1]) for w in name.split())
+
+
+def test_what_was_asked_for_is_not_contradicted(index):
+    for text, percent in (("חלב 3%", "3%"), ("חלב 1%", "1%"), ("גבינה לבנה 9%", "9%")):
+        hits = find_products(index, text, 3)
+        assert percent in hits.name[0] and not hits.conflicts[0]
+        assert hits.score.is_monotonic_decreasing
+
+
+def test_each_leg_can_be_asked_alone(index, catalogue):
+    bare = make_index(catalogue)
+    assert index.legs == LEGS and bare.legs == LEGS[:2]
+    for leg in LEGS:
+        assert set(find_products(index, "חלב", legs=[leg]).found_by) == {leg}
+    with pytest.raises(GroceryError, match="leg"):
+        find_products(bare, "חלב", legs=["embedding"])
+
+
+def test_similar_products_are_others_of_the_same_kind(index, catalogue):
+    kinds = catalogue.set_index("product_id").category
+    for product_id in catalogue.product_id[:30]:
+        hits = find_similar(index, product_id, 5)
+        assert len(hits) == 5 and product_id not in set(hits.product_id)
+        assert kinds[hits.product_id[0]] == kinds[product_id]
+    coded = catalogue.dropna(subset=["gtin"]).iloc[0]
+    assert find_similar(index, coded.gtin).equals(find_similar(index, coded.product_id))
+    assert len(find_similar(index, "חלב סויה")) == 10 and find_similar(index, "").empty
+
+
+# Filters
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_filters_never_leak_and_hits_stay_full(catalogue, offers, index, data):
+    draw = data.draw
+    category = draw(st.sampled_from([None, *sorted(set(catalogue.category))]))
+    brand = draw(st.sampled_from([None, *sorted(set(catalogue.brand) - {""})]))
+    chain = draw(st.sampled_from([None, *sorted(set(offers.chain_id))]))
+    store = draw(st.sampled_from([None, "000", "003"])) if chain else None
+    most = draw(st.sampled_from([None, 10.0, 30.0]))
+    where = Where(category, brand, chain, store, None, most)
+    sold = offers[(offers.chain_id == chain) | (chain is None)]
+    sold = sold[(sold.store_id == store) | (store is None)].groupby("product_id").price_ils.min()
+    fit = catalogue[
+        (catalogue.category.eq(category) | (category is None)) & (catalogue.brand.eq(brand) | (brand is None))
+    ].product_id
+    if chain or most:
+        fit = fit[fit.isin(sold[sold <= (most or 1e9)].index)]
+    hits = find_products(index, draw(st.sampled_from(["חלב 3%", "שוקולד", "ב"])), 10, where, ["embedding"])
+    assert set(hits.product_id) <= set(fit) and len(hits) == min(10, len(fit))
+    assert all(
+        price == pytest.approx(sold[i]) for i, price in zip(hits.product_id, hits.price_ils, strict=True) if i in sold
+    )
+    assert set(find_products(index, "חלב 3%", 50, where).product_id) <= set(fit)
+
+
+def test_a_filter_that_means_nothing_is_refused(index, catalogue):
+    with pytest.raises(GroceryError, match="category"):
+        find_products(index, "חלב", where=Where(category="diary"))
+    with pytest.raises(GroceryError, match="chain"):
+        Where(store="001")
+    with pytest.raises(GroceryError, match="prices"):
+        find_products(make_index(catalogue.head(5)), "חלב", where=Where(max_price=5))
+    assert find_products(index, "חלב", where=Where(brand="אין כזה")).empty
+
+
+# Any text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_answered(index, text):
+    for typing in (False, True):
+        begun = time.process_time()
+        assert list(find_products(index, text, is_typing=typing)["rank"]) == list(
+            range(1, 1 + len(find_products(index, text, is_typing=typing)))
+        )
+        find_similar(index, text)
+        assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000_000, "חלב " * 200, None, 3, b"milk"])
+def test_what_is_no_question_is_refused_in_words(index, text):
+    with pytest.raises(GroceryError, match="allowed"):
+        find_products(index, text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_answered(index, text):
+    hits = find_products(index, text, 5)
+    assert len(hits) <= 5 and hits.product_id.is_unique
+
+
+def test_an_empty_index_finds_nothing(embed):
+    for empty in (make_index([]), make_index([], embed)):
+        assert find_products(empty, "חלב").empty and find_similar(empty, "חלב").empty
+        assert list(find_products(empty, "7290000000015").columns)
+
+
+@pytest.mark.parametrize("row", [{"name": "חלב"}, {"product_id": "1"}, {"product_id": "1", "name": None}])
+def test_a_product_without_id_or_name_is_refused(row):
+    with pytest.raises(GroceryError, match="product_id"):
+        make_index([row])
+
+
+def test_products_with_odd_content_are_indexed():
+    rows = [
+        {"product_id": "1", "name": "\ud800"[:0] + "!!!", "names": None, "brand": float("nan")},
+        {"product_id": "2", "name": "x" * 5000, "names": ["", " "], "codes": ["|", "0", "000"]},
+        {"product_id": "3", "name": "\0חלב\n", "chains": ["7"], "category": ""},
+    ]
+    index = make_index(rows)
+    assert first(index, "חלב") == ["3"] and first(index, "x" * 400) in ([], ["2"]) and len(index) == 3
+
+
+# Words
+
+
+@given(st.text("אבגד", min_size=4, max_size=8), st.data())
+def test_a_slip_is_found_again(word, data):
+    place = data.draw(st.integers(0, len(word) - 2))
+    kind = data.draw(st.sampled_from(["drop", "add", "change", "swap"]))
+    slip = {
+        "drop": word[:place] + word[place + 1 :],
+        "add": word[:place] + "ש" + word[place:],
+        "change": word[:place] + "ש" + word[place + 1 :],
+        "swap": word[:place] + word[place + 1] + word[place] + word[place + 2 :],
+    }[kind]
+    assert is_slip(word, slip) and is_slip(slip, word)
+    if slip != word and make_cuts(slip):
+        assert make_vocabulary([word]).near(slip) == [word]
+
+
+def test_codes_and_phrases():
+    assert make_codes("729000000001")[1] == "7290000000015"
+    assert parse_query("729-0000 000015").code == "7290000000015" and not parse_query("חלב 3").code
+    glossary = make_glossary([("Olive Oil", "שמן זית"), ("oil", "שמן"), ("", "x"), ("x", "")])
+    assert find_phrases(["olive", "oil", "oils"], glossary) == [
+        (("olive", "oil"), ("שמנ זית",)),
+        (("oils",), ("שמנ",)),
+    ]
+
+
+def test_postings_of_nothing():
+    empty = make_postings([], 6.0)
+    assert empty.find(1) == slice(0, 0) and len(make_postings([[make_words("")]], 6.0).terms) == 0
+
+
+# In a folder
+
+
+def test_an_index_survives_writing(tmp_path, index, embed, catalogue):
+    write_index(index, tmp_path, lake_version=5)
+    opened = read_index(tmp_path, embed, "m@1")
+    assert same(index, opened) and opened.about == {"lake_version": 5} and opened.glossary == index.glossary
+    assert find_products(opened, "חלב", where=Where(max_price=9)).equals(
+        find_products(index, "חלב", where=Where(max_price=9))
+    )
+    bare = read_index(tmp_path)
+    assert bare.legs == LEGS[:2] and len(find_products(bare, "חלב"))
+    with pytest.raises(SourceError, match="model"):
+        read_index(tmp_path, embed, "other@2")
+
+
+def test_writing_again_writes_only_what_is_new_and_readers_keep_theirs(tmp_path, index, embed, catalogue):
+    write_index(index, tmp_path)
+    opened = read_index(tmp_path, embed, "m@1")
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_dir()}
+    later = update_index(opened, [catalogue.iloc[0].to_dict() | {"name": "דבר אחר לגמרי"}])
+    write_index(later, tmp_path)
+    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_dir()}
+    assert before.items() < after.items() and len(after) == 2
+    assert same(read_index(tmp_path, embed, "m@1"), later) and same(opened, index)
+    assert first(read_index(tmp_path), "דבר אחר לגמרי") == [catalogue.product_id[0]]
+    whole = update_index(later, catalogue)
+    write_index(whole, tmp_path)
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {s.name for s in whole.segments}
+    assert same(later, later)
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no manifest", "not json", "other format", "lost segment", "cut file"])
+def test_a_damaged_folder_is_told_in_words(tmp_path, catalogue, damage):
+    folder = tmp_path / "index"
+    if damage != "no folder":
+        write_index(make_index(catalogue.head(20)), folder)
+        segment = next(p for p in folder.iterdir() if p.is_dir())
+    match damage:
+        case "no manifest":
+            (folder / "index.json").unlink()
+        case "not json":
+            (folder / "index.json").write_text("{")
+        case "other format":
+            (folder / "index.json").write_text(json.dumps({"format": "x"}))
+        case "lost segment":
+            os.rename(segment, tmp_path / "away")
+        case "cut file":
+            (segment / "words.terms.npy").write_bytes(b"x")
+    with pytest.raises(SourceError, match="index"):
+        read_index(folder)
+
+
+def test_another_process_orders_hits_in_the_same_way(tmp_path, index, embed, catalogue):
+    write_index(make_index(catalogue), tmp_path)
+    code = "import sys; from grocery.products.search import *; print(find_products(read_index(sys.argv[1]), 'חלב 3%').product_id.tolist())"
+    environ = os.environ | {"PYTHONHASHSEED": "99", "PYTHONIOENCODING": "utf-8"}
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environ, check=True
+    )
+    assert told.stdout.strip() == str(find_products(read_index(tmp_path), "חלב 3%").product_id.tolist())
