@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_words', 'is_code', 'View', 'make_view', 'Catalogue', 'make_catalogue', 'make_features', 'make_context',
-           'find_candidates', 'make_rivals', 'RecordMatcher', 'fit_record_matcher', 'predict_pairs']
+           'find_candidates', 'make_rivals', 'Scorer', 'fit_scorer', 'RecordMatcher', 'fit_record_matcher',
+           'predict_pairs']
 
 # %% ../../nbs/lib/38_products.records.ipynb #2cd2870f
 import math
@@ -418,10 +419,8 @@ def make_rivals(
         columns |= {f"{what}_{side}": c for what, c in zip(_RIVALS, rows.T, strict=True)}
     return pd.DataFrame(columns)
 
-# %% ../../nbs/lib/38_products.records.ipynb #c0fb6d13
-_FIRST = {"n_estimators": 250, "learning_rate": 0.04}
-_SECOND = {"n_estimators": 600, "learning_rate": 0.02}
-_BOTH = {
+# %% ../../nbs/lib/38_products.records.ipynb #146df8b2
+_TREES = {
     "num_leaves": 15,
     "min_child_samples": 10,
     "colsample_bytree": 0.3,
@@ -434,26 +433,54 @@ _BOTH = {
 }
 
 
-def _boost(table: pd.DataFrame, labels: np.ndarray, seed: int, **how):
-    return need("lightgbm", "ml").LGBMClassifier(**_BOTH, **how, random_state=seed).fit(table.to_numpy(), labels)
+def _fit_line(values: np.ndarray, labels: np.ndarray):
+    "Fit a logistic regression that takes missing figures."
+    blank = need("sklearn.impute", "ml").SimpleImputer(add_indicator=True, keep_empty_features=True)
+    line = need("sklearn.linear_model", "ml").LogisticRegression(C=0.05, max_iter=1000)
+    scale = need("sklearn.preprocessing", "ml").StandardScaler()
+    return need("sklearn.pipeline", "ml").make_pipeline(blank, scale, line).fit(values, labels)
 
 
-def _mean_score(models: list, table: pd.DataFrame) -> np.ndarray:
-    "Average the models' probabilities."
-    if not len(table):
-        return np.empty(0)
-    values = table.to_numpy()
-    return np.mean([m.booster_.predict(values) for m in models], axis=0)
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    "Turns figures of pairs into scores: the mean of its models."
 
-# %% ../../nbs/lib/38_products.records.ipynb #c02e513d
+    columns: list[str]
+    models: list
+
+    def __call__(
+        self,
+        table: pd.DataFrame,  # one row per pair, the columns it was fitted on
+    ) -> np.ndarray:  # 0 to 1
+        "Score pairs by their figures."
+        values = table[self.columns].to_numpy(float)
+        told = [m.predict(values) if hasattr(m, "num_trees") else m.predict_proba(values)[:, 1] for m in self.models]
+        return np.mean(told, axis=0)
+
+# %% ../../nbs/lib/38_products.records.ipynb #7d28e267
+def fit_scorer(
+    table: pd.DataFrame,  # one row per pair, as `make_features` and `make_context` give them; NaN is welcome
+    labels: np.ndarray,  # 1 the same thing, 0 another
+    seed: int = 7,  # draws trees
+    seeds: int = 1,  # boosted models
+    trees: int = 250,  # trees of each
+    learning_rate: float = 0.04,  # weight of each tree
+    line: bool = True,  # whether a logistic regression joins them
+) -> Scorer:
+    "Learn from figures of labelled pairs what makes a pair the same."
+    boosted, values = need("lightgbm", "ml").LGBMClassifier, table.to_numpy(float)
+    how = _TREES | {"n_estimators": trees, "learning_rate": learning_rate}
+    models = [boosted(**how, random_state=seed + i).fit(values, labels).booster_ for i in range(seeds)]
+    return Scorer(list(table.columns), models + ([_fit_line(values, labels)] if line else []))
+
+# %% ../../nbs/lib/38_products.records.ipynb #1a14878e
 @dataclass(frozen=True, eq=False)
 class RecordMatcher:
     "A fitted matcher of two tables, with the scores of all candidate pairs."
 
     catalogue: Catalogue
-    columns: list[str]  # figures the layers see
-    first: list  # models of the first layer, one per fold
-    second: list  # models of the second layer, one per seed
+    first: list[Scorer]  # one per fold
+    second: Scorer
     candidates: np.ndarray  # (n, 2) positions of every candidate pair
     scores: np.ndarray  # first-layer score of each; for a labelled pair, of the fold that had not seen it
 
@@ -463,16 +490,20 @@ def _describe(catalogue: Catalogue, pairs: np.ndarray) -> pd.DataFrame:
     return pd.concat([make_features(catalogue, pairs), make_context(catalogue, pairs)], axis=1)
 
 
-def _fold_scores(table: pd.DataFrame, labels: np.ndarray, seed: int, folds: int = 4) -> tuple[np.ndarray, list]:
-    "Score each labelled pair by a model that has not seen it; return the models too."
-    split = need("sklearn.model_selection", "ml").StratifiedKFold(folds, shuffle=True, random_state=seed)
-    scores, models = np.zeros(len(labels)), []
-    for train, held in split.split(labels, labels):
-        models.append(_boost(table.iloc[train], labels[train], seed, **_FIRST))
-        scores[held] = _mean_score(models[-1:], table.iloc[held])
-    return scores, models
+def _mean_score(scorers: list[Scorer], table: pd.DataFrame) -> np.ndarray:
+    return np.mean([s(table) for s in scorers], axis=0) if len(table) else np.empty(0)
 
-# %% ../../nbs/lib/38_products.records.ipynb #6e9b1645
+
+def _fit_folds(table: pd.DataFrame, labels: np.ndarray, seed: int, folds: int = 4) -> tuple[np.ndarray, list[Scorer]]:
+    "Score each labelled pair by a scorer that has not seen it; return the scorers too."
+    split = need("sklearn.model_selection", "ml").StratifiedKFold(folds, shuffle=True, random_state=seed)
+    scores, scorers = np.zeros(len(labels)), []
+    for train, held in split.split(labels, labels):
+        scorers.append(fit_scorer(table.iloc[train], labels[train], seed))
+        scores[held] = scorers[-1](table.iloc[held])
+    return scores, scorers
+
+# %% ../../nbs/lib/38_products.records.ipynb #adc7f072
 def _replace_known(candidates: np.ndarray, scores: np.ndarray, pairs: np.ndarray, known: np.ndarray) -> np.ndarray:
     "Give candidates that were labelled the score of the fold that had not seen them."
     known = {(i, j): s for (i, j), s in zip(pairs.tolist(), known.tolist(), strict=True)}
@@ -495,12 +526,12 @@ def fit_record_matcher(
             "allowed: one label a pair and at least 4 of each kind."
         )
     table, candidates = _describe(catalogue, pairs), find_candidates(catalogue, k)
-    own, first = _fold_scores(table, labels, seed)
+    own, first = _fit_folds(table, labels, seed)
     scores = _mean_score(first, _describe(catalogue, candidates))
     scores = _replace_known(candidates, scores, pairs, own)
     table = pd.concat([table, make_rivals(candidates, scores, pairs, own)], axis=1)
-    second = [_boost(table, labels, seed + i, **_SECOND) for i in range(seeds)]
-    return RecordMatcher(catalogue, list(table.columns), first, second, candidates, scores)
+    second = fit_scorer(table, labels, seed, seeds, trees=600, learning_rate=0.02, line=False)
+    return RecordMatcher(catalogue, first, second, candidates, scores)
 
 
 def predict_pairs(
@@ -514,4 +545,4 @@ def predict_pairs(
     table = _describe(matcher.catalogue, pairs)
     own = _mean_score(matcher.first, table)
     rivals = make_rivals(matcher.candidates, matcher.scores, pairs, own)
-    return _mean_score(matcher.second, pd.concat([table, rivals], axis=1))
+    return _mean_score([matcher.second], pd.concat([table, rivals], axis=1))
