@@ -113,7 +113,7 @@ def _number(text: str) -> float:
     value = float(head + dot + tail.replace(".", ""))
     return value if value < 1e9 else 0.0
 
-# %% ../nbs/lib/02_units.ipynb #ab7e0bf3
+# %% ../nbs/lib/02_units.ipynb #1596eb01
 _NOT_IN_NAMES = ("שקיל", "ליקר", "ייןא", "גרהד")
 _MEASURES = {word: meaning for word, meaning in _UNITS.items() if meaning[0] != "piece" and word not in _NOT_IN_NAMES}
 _WORD = "|".join(sorted(_MEASURES, key=len, reverse=True))
@@ -124,7 +124,7 @@ _NAME = re.compile(
     rf"(?:{_TIMES}(\d{{1,3}})(?![\d.,%]))?"  # * 8
 )
 _NAME_PIECES = re.compile(
-    r"(?<![\d.,*a-z])(\d{1,4})\s*(?:יחידות|יחידה|יח|קפליות|כמוסות|טבליות|קפסולות|שקיקים|pcs|units)(?![א-תa-z])"
+    r"(?<![\d.,*a-z])(?<![a-z]-)(\d{1,4})\s*(?:יחידות|יחידה|יח|קפליות|כמוסות|טבליות|קפסולות|שקיקים|pcs|units)(?![א-תa-z])"
 )
 _PACKS = {"זוג": 2, "צמד": 2, "שלישי": 3, "רביעי": 4, "חמישי": 5, "שישי": 6, "ששי": 6, "שמיני": 8, "תריסר": 12}
 _PACK = re.compile(r"(?<![א-ת])ב?((?:זוג|צמד|תריסר)(?![א-ת])|(?:שלישי|רביעי|חמישי|שישי|ששי|שמיני)(?=י?[הת](?![א-ת])))")

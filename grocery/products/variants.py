@@ -25,7 +25,7 @@ class Variant:
     kind: str  # what was changed: a key of HARMLESS or TELLING
     is_same: bool  # whether it still names the same product
 
-# %% ../../nbs/lib/30_products.variants.ipynb #2fe23a1e
+# %% ../../nbs/lib/30_products.variants.ipynb #45dad2ac
 _UNITS = {
     "g": ("גרם", "גר'", "ג'", "גר", "g"),
     "kg": ('ק"ג', "קג", "קילו", "kg"),
@@ -33,13 +33,13 @@ _UNITS = {
     "l": ("ליטר", "ל'", "לי'", "L"),
 }
 _AMOUNT = re.compile(
-    r"(?<![\d.,*xX×/+])(?P<n>\d{1,4}(?:\.\d{1,2})?)(?P<gap> ?)(?P<unit>גרם|גר|ג|ק['\"]{1,2}ג|קג|קילו|kg|מ['\"]{1,2}ל|מל|ליטר|לי|ל|ml|gr|g)['`]?(?![א-תa-zA-Z\"'\d*xX×]| ?[*xX×])"
+    r"(?<![\d.,*xX×/+])(?P<n>\d{1,4}(?:\.\d{1,2})?)(?P<gap> ?)(?P<unit>גרם|גר|ג|ק['\"]{1,2}ג|קג|קילו|kg|מ['\"]{1,2}ל|מל|ליטר|לי|ל|ml|gr|g)['`]?(?![א-תa-zA-Z\"'`\d*xX×]| ?[*xX×])"
 )
 _PACKED = re.compile(
-    r"(?<![\d.,*xX×/+])(?P<a>\d{1,3})(?P<star>[*xX×])(?P<b>\d{1,4}(?:\.\d{1,2})?)(?P<gap> ?)(?P<unit>גרם|גר|ג|ק['\"]{1,2}ג|קג|kg|מ['\"]{1,2}ל|מל|ליטר|ml|g)['`]?(?![א-תa-zA-Z\"'\d*xX×]| ?[*xX×])"
+    r"(?<![\d.,*xX×/+])(?P<a>\d{1,3})(?P<star>[*xX×])(?P<b>\d{1,4}(?:\.\d{1,2})?)(?P<gap> ?)(?P<unit>גרם|גר|ג|ק['\"]{1,2}ג|קג|kg|מ['\"]{1,2}ל|מל|ליטר|ml|g)['`]?(?![א-תa-zA-Z\"'`\d*xX×.,]| ?[*xX×])"
 )
 _ANY_UNIT = re.compile(
-    r"\d['\" ]*(?:גרם|גר|ג|ק['\"]*ג|קילו|kg|מ['\"]*ל|ליטר|לטר|לי|ל|ml|gr|g|l|cl|cc|סמ['\"]*ק|oz)['`]?(?![א-תa-zA-Z])",
+    r"\d['\" ]*(?:גרם|גר|ג|ק['\"]*ג|קילו|kg|מ['\"]*ל|ליטר|לטר|לי|ל|ml|gr|g|l|cl|cc|סמ['\"]*ק|oz|אונקי[הו]ת?)['`]?(?![א-תa-zA-Z])",
     re.I,
 )
 _STARS = re.compile(r"\d ?[*xX×]|[*xX×] ?\d")
@@ -159,26 +159,33 @@ def _drop_finals(name: str, rng: np.random.Generator) -> str | None:
         return None
     return _put(name, found, found[0][:-1] + found[0][-1].translate(str.maketrans("ךםןףץ", "כמנפצ")))
 
-# %% ../../nbs/lib/30_products.variants.ipynb #fa08d70c
+# %% ../../nbs/lib/30_products.variants.ipynb #b6f586d1
 @cache
-def _brands() -> tuple[re.Pattern, dict[str, str], dict[str, list[str]]]:
-    "A pattern of all brand spellings of four letters and more, spelling -> id, id -> spellings."
+def _brands() -> tuple[dict[str, str], dict[str, list[str]]]:
+    "Brand spellings of three letters and more: spelling -> id, and id -> spellings."
     table = read_lexicon("brand")
     spelled = {
-        i: [s for s in text.split("|") if len(s) >= 4 and s.isascii() or len(s) >= 3]
+        i: [s for s in text.split("|") if len(s) > 3 or len(s) == 3 and not s.isascii()]
         for i, text in zip(table.id, table.spellings, strict=True)
     }
-    ids = {s.lower(): i for i, many in spelled.items() for s in many}
-    words = "|".join(re.escape(s) for s in sorted(ids, key=lambda s: (-len(s), s)))
-    return re.compile(rf"(?<![^\s])(?:{words})(?![^\s])", re.I), ids, spelled
+    return {s.lower(): i for i, many in spelled.items() for s in many}, spelled
+
+
+_WORD = re.compile(r"\S+")
 
 
 def _find_brand(name: str) -> re.Match | None:
-    "The only brand of a name."
-    found = list(_brands()[0].finditer(name))
+    "The only brand of a name, in whole words."
+    ids, words, found, i = _brands()[0], list(_WORD.finditer(name)), [], 0
+    while i < len(words):
+        spans = (name[words[i].start() : words[j].end()] for j in range(min(i + 3, len(words) - 1), i - 1, -1))
+        text = next((s for s in spans if s.lower() in ids), "")
+        if text:
+            found.append(re.compile(re.escape(text)).match(name, words[i].start()))
+        i += max(1, len(text.split()))
     return found[0] if len(found) == 1 else None
 
-
+# %% ../../nbs/lib/30_products.variants.ipynb #4946bad1
 def _move(name: str, found: re.Match | None, rng: np.random.Generator) -> str | None:
     "Move a part of a name to its front or end."
     if not found or len(name.strip()) in _LENGTHS or not re.match(r"(?:^|.*\s)$", name[: found.start()], re.DOTALL):
@@ -204,14 +211,15 @@ def _spell_brand(name: str, rng: np.random.Generator) -> str | None:
     "Write the brand with other letters."
     if not (found := _find_brand(name)):
         return None
-    _, ids, spelled = _brands()
+    ids, spelled = _brands()
     options = [s for s in spelled[ids[found[0].lower()]] if s.lower() != found[0].lower()]
-    return _put(name, found, _other(rng, options)) if options else None
+    made = _put(name, found, _other(rng, options)) if options else name
+    return made if not {len(name.strip()), len(made.strip())} & _LENGTHS else None
 
-# %% ../../nbs/lib/30_products.variants.ipynb #5983aafa
+# %% ../../nbs/lib/30_products.variants.ipynb #7b8aed8d
 _PERCENT = re.compile(r"(?<![\d.,%])(\d{1,2}(?:\.\d)?) ?%(?![\d ]*%)")
 _PERCENTS = ("0.5", "1", "1.5", "2", "3", "4", "5", "9", "12", "16", "22", "28", "32", "38")
-_COUNT = re.compile(r"(?<![\d.,*xX×/+])(\d{1,3}) ?(יחידות|יח'?)(?![א-תa-zA-Z\d*xX×'\"]| ?[*xX×])")
+_COUNT = re.compile(r"(?<![\d.,*xX×/+a-zA-Z-])(\d{1,3}) ?(יחידות|יח'?)(?![א-תa-zA-Z\d*xX×'`\"]| ?[*xX×])")
 
 
 def _change_percent(name: str, rng: np.random.Generator) -> str | None:
@@ -267,7 +275,7 @@ def _add_count(name: str, rng: np.random.Generator) -> str | None:
     is_small = "." in found["n"] or float(found["n"]) > n
     return _put(name, found, packed) if is_small and float(found["n"]) * n < 50000 else None
 
-# %% ../../nbs/lib/30_products.variants.ipynb #9fa78ffc
+# %% ../../nbs/lib/30_products.variants.ipynb #45ce2bfb
 DIET_WORDS = {
     "sugar_free": ("ללא סוכר", "ל.סוכר", "sugar free"),
     "zero": ("זירו", "zero"),
@@ -292,7 +300,7 @@ _DIET = re.compile(
 )
 _DIET_IDS = {w: i for i, many in DIET_WORDS.items() for w in many}
 _DIET_HINT = re.compile(
-    r"(?<![א-ת])(?:ללא|לל|בלי|ל\.|לל?\"?[סגת]|ל\"|נטול|נ\.|נט|דל|ד\.|ד\"|דק|מופ|פחות|לא |אפס|ז'?ירו|זרו|דיא|דאי|לי?יט|קל|אורג|טבעונ|צמחונ|ויגן|וויג|מלא|חיטה מ|כוסמין מ|ב?מתי|על בסיס|מן הצ|מהצומח|קטו|עתיר|מועש|מגול|חסר)"
+    r"(?<![א-ת])(?:ללא|לל|בלי|ל\.|לל?\"?[סגת]|ל\"|נטול|נ\.|נט|דל|ד\.|ד\"|דק|מופ|פחות|לא |אפס|ז'?ירו|זרו|דיא|דאי|לי?יט|קל|אורג|טבעונ|צמחונ|ויגן|וויג|מלא|חיטה מ|כוסמין מ|ב?מתי|על ב|מן הצ|מהצומח|קטו|עתיר|מועש|מגול|חסר)"
     r"|0|זיר|zero|diet|li(?:gh|te)|free|vegan|organ|plant|decaf|low|no |less|keto|whole|non|un[a-z]|reduced|pitted|bio|prot",
     re.I,
 )
@@ -311,7 +319,7 @@ def _insert(name: str, word: str, rng: np.random.Generator) -> str:
         return f"{name[: found.start()].rstrip()} {word} {name[found.start() :]}"
     return f"{name.rstrip()} {word}"
 
-# %% ../../nbs/lib/30_products.variants.ipynb #a95216b7
+# %% ../../nbs/lib/30_products.variants.ipynb #495111c3
 def _add_diet(name: str, rng: np.random.Generator) -> str | None:
     "Add a diet word where there is none."
     if _DIET_HINT.search(re.sub(r"\d", "1", name)):
@@ -341,14 +349,14 @@ def _spell_diet(name: str, rng: np.random.Generator) -> str | None:
     return _put(name, found, _other(rng, options)) if options else None
 
 
-_LETTER = re.compile(r"(?<![\w.&'\"*-] )(?<![\w.&'\"*-])(XXL|XL|[SML])(?![\w&'\".-])")
+_LETTER = re.compile(r"(?<![a-zA-Z\d.&'\"*-] )(?<![\w.&'`\"*-])(XXXL|XXL|XL|[SML])(?![\w&'`\".-]| [a-zA-Z&])")
 _STEP = re.compile(r"(?<![א-תa-zA-Z])(שלב|מידה|spf|SPF) ?(\d{1,2})(?![\d.,+/%*-]|\s*-)")
 
 
 def _change_grade(name: str, rng: np.random.Generator) -> str | None:
     "Change a size, stage or sun protection factor."
     letters, steps = list(_LETTER.finditer(name)), list(_STEP.finditer(name))
-    if len(letters) == 1 and not steps:
+    if len(letters) == 1 and not steps and not re.search(r"לארג|מדיום|סמול|XXX|\+", name):
         return _put(name, letters[0], _other(rng, [s for s in ("S", "M", "L", "XL") if s != letters[0][1]]))
     if len(steps) == 1 and not letters:
         values = (15, 30, 50) if steps[0][1].lower() == "spf" else (1, 2, 3, 4, 5)
@@ -356,7 +364,7 @@ def _change_grade(name: str, rng: np.random.Generator) -> str | None:
         return name[: steps[0].start(2)] + str(value) + name[steps[0].end(2) :]
     return None
 
-# %% ../../nbs/lib/30_products.variants.ipynb #84ca39f3
+# %% ../../nbs/lib/30_products.variants.ipynb #afa571f6
 Change = Callable[[str, np.random.Generator], str | None]
 HARMLESS: dict[str, Change] = {
     "unit": _spell_unit,
