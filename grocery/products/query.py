@@ -177,7 +177,7 @@ def find_forms(
         found = {w: _MENDED for w in _likely(lexicon.near(word), lexicon)} | found
     return {word: found.pop(word)} | found
 
-# %% ../../nbs/lib/33_products.query.ipynb #e5dc4267
+# %% ../../nbs/lib/33_products.query.ipynb #e0609c03
 def make_terms(
     attributes: Attributes,  # of a name or of a question
 ) -> list[str]:  # "@1000ml", "@x6": what a size is under whatever spelling
@@ -193,6 +193,7 @@ def make_groups(
 ) -> list[Group]:  # one for each word, then one for each size
     "Turn a question into groups of words."
     groups, last = [], query.words[-1] if query.words else ""
+    lexicon.count([f for w in query.words for f in (w, *make_forms(w))])  # one question to a far index, which remembers
     for words, phrases in find_phrases(query.words, glossary):
         if phrases:
             groups += _translated(words, phrases, lexicon)
@@ -215,12 +216,12 @@ def _translated(words: tuple[str, ...], phrases: tuple[str, ...], lexicon: Lexic
             slot.update({w: max(weight, slot.get(w, 0)) for w, weight in forms.items()})
     return [Group(tuple(g), tuple(g.values())) for g in groups]
 
-# %% ../../nbs/lib/33_products.query.ipynb #5eccf9d4
-_WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the unit of the fused score
+# %% ../../nbs/lib/33_products.query.ipynb #489ce0d6
+_WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the unit of the fused score; chosen on names of real chains
     "percent": (0.15, -0.6, -0.1),
-    "quantity": (0.2, -0.25, -0.05),
+    "quantity": (0.1, -0.15, 0.0),
     "pack": (0.1, -0.3, -0.1),
-    "brand": (0.2, -0.3, -0.1),
+    "brand": (0.1, -0.15, -0.05),
     "flavour": (0.1, -0.3, -0.1),
     "diet": (0.15, -0.4, -0.4),
     "grade": (0.1, -0.4, -0.1),

@@ -6,10 +6,10 @@
 __all__ = ['CATALOGUE', 'Embed', 'OFFERS', 'EVERYWHERE', 'LEGS', 'LEG_WEIGHTS', 'HITS', 'FORMAT', 'make_catalogue',
            'read_catalogue', 'make_digest', 'make_row', 'Segment', 'make_segment', 'find_near', 'embed_rows', 'Offers',
            'make_offers', 'Where', 'Index', 'Changes', 'find_changes', 'update_index', 'make_index', 'find_prices',
-           'find_allowed', 'Engine', 'Asked', 'make_asked', 'fuse_ranks', 'make_worth', 'score_words', 'find_products',
-           'find_similar', 'write_index', 'read_index']
+           'find_allowed', 'Engine', 'Asked', 'make_asked', 'as_engine', 'fuse_ranks', 'make_worth', 'score_words',
+           'find_products', 'find_similar', 'write_index', 'read_index', 'read_offers', 'sync_index']
 
-# %% ../../nbs/lib/33_products.search.ipynb #32974c91
+# %% ../../nbs/lib/33_products.search.ipynb #8dbde401
 import json
 import mmap
 import os
@@ -51,7 +51,7 @@ from grocery.products.query import (
     parse_query,
     strip_code,
 )
-from ..store.lake import open_lake
+from ..store.lake import find_commit, open_lake
 from ..text import fold
 
 # %% ../../nbs/lib/33_products.search.ipynb #0562461b
@@ -688,7 +688,7 @@ def make_asked(
     vector = engine.embed([text])[0] if with_vector and engine.embed is not None and words else None
     return Asked(query, tuple(groups), tuple(rarities), words, vector)
 
-# %% ../../nbs/lib/33_products.search.ipynb #84b7acda
+# %% ../../nbs/lib/33_products.search.ipynb #d56c8376
 @dataclass(frozen=True)
 class _Embedded:
     "An index in memory or in a folder, as an engine."
@@ -742,6 +742,13 @@ class _Embedded:
                 if alive is None or alive[place]:
                     return start + place
         return None
+
+
+def as_engine(
+    index: Engine | Index,  # what is searched
+) -> Engine:
+    "Take an index in memory or in a folder as an engine; an engine is one already."
+    return _Embedded(index) if isinstance(index, Index) else index
 
 # %% ../../nbs/lib/33_products.search.ipynb #abdbeb97
 def _find_leg(index: Index, leg: str, asked: Asked, where: Where, top: int) -> list[int]:
@@ -831,10 +838,10 @@ def fuse_ranks(
     total = sum(LEG_WEIGHTS[leg] for leg in found) or 1.0
     return {row: score / total for row, score in scores.items()}
 
-# %% ../../nbs/lib/33_products.search.ipynb #df4e3f2b
+# %% ../../nbs/lib/33_products.search.ipynb #ffafe7b5
 _COVERED, _EXACT, _BEGINS = (
     0.8,
-    0.2,
+    0.05,
     0.1,
 )  # worth of holding all words of the question, no others, and beginning with one
 
@@ -901,7 +908,7 @@ def _rank(engine: Engine, asked: Asked, found: Mapping[str, Sequence[int]], top:
         candidates.append(_Candidate(row, round(score, 6), by, fit.conflicts))
     return sorted(candidates, key=lambda c: -c.score)[:top]
 
-# %% ../../nbs/lib/33_products.search.ipynb #9c97b8b8
+# %% ../../nbs/lib/33_products.search.ipynb #b0bfbe77
 def _show(engine: Engine, hits: Sequence[_Candidate], where: Where) -> pd.DataFrame:
     "Make a table of hits."
     rows = [hit.row for hit in hits]
@@ -923,7 +930,7 @@ def find_products(
     is_typing: bool = False,  # True while they type: the last word may be unfinished
 ) -> pd.DataFrame:  # the columns of HITS, best first; empty where nothing is like it
     "Find products; raise GroceryError for a text that is too long or a filter that means nothing."
-    engine = _Embedded(engine) if isinstance(engine, Index) else engine
+    engine = as_engine(engine)
     query = parse_query(text, is_typing)
     chosen = tuple(choose(leg, engine.legs, "leg") for leg in (engine.legs if legs is None else legs))
     hits = _find_coded(engine, query, where, top) if query.code else []
@@ -939,7 +946,7 @@ def _find_coded(engine: Engine, query: Query, where: Where, top: int) -> list[_C
     rows = engine.find_codes(make_codes(query.code), where, top)
     return [_Candidate(row, 2.0, ("code",)) for row in rows]
 
-# %% ../../nbs/lib/33_products.search.ipynb #77765b7f
+# %% ../../nbs/lib/33_products.search.ipynb #6cf84b6f
 def find_similar(
     engine: Engine | Index,  # what is searched
     wanted: str,  # a product's id, its barcode or item code, or a name
@@ -947,7 +954,7 @@ def find_similar(
     where: Where = EVERYWHERE,  # what a hit must be
 ) -> pd.DataFrame:  # the columns of HITS, best first, the product itself left out
     "Find what could be bought instead of a product."
-    engine = _Embedded(engine) if isinstance(engine, Index) else engine
+    engine = as_engine(engine)
     own = _find_own(engine, wanted)
     row = engine.read_rows([own], ["name", "category", "said"])[0] if own is not None else {"name": wanted}
     query = parse_query(row["name"][:200] if own is not None else wanted)
@@ -1047,7 +1054,7 @@ def _load_segment(folder: Path, with_vectors: bool) -> Segment:
         vectors,
     )
 
-# %% ../../nbs/lib/33_products.search.ipynb #d42efb39
+# %% ../../nbs/lib/33_products.search.ipynb #87e8f384
 def write_index(
     index: Index,  # to be kept
     folder: str | Path,  # made if it is not there
@@ -1056,7 +1063,7 @@ def write_index(
     "Write what a folder does not hold yet, then show it to readers at once."
     folder, index = Path(folder), replace(index, about=index.about | about)
     folder.mkdir(parents=True, exist_ok=True)
-    before, named = _read_manifest(folder) if (folder / "index.json").exists() else {}, []
+    before, named = _try_manifest(folder), []
     for segment, alive in zip(index.segments, index.alive, strict=True):
         _save_segment(segment, folder / segment.name)
         named.append({"name": segment.name, "alive": None if alive.all() else _save_array(alive, folder)})
@@ -1078,12 +1085,20 @@ def _save_array(array: np.ndarray, folder: Path) -> str:
         os.replace(fresh, folder / name)
     return name
 
-# %% ../../nbs/lib/33_products.search.ipynb #17777494
+# %% ../../nbs/lib/33_products.search.ipynb #3fff5761
 def _named(manifest: dict) -> set[str]:
     "The files and folders that a manifest speaks of."
     parts = manifest.get("segments", [])
     arrays = [p["alive"] for p in parts if p["alive"]] + list((manifest.get("offers") or {}).values())
     return {p["name"] for p in parts} | set(arrays)
+
+
+def _try_manifest(folder: Path) -> dict:
+    "Read a manifest; nothing where there is none, or a damaged one that is about to be replaced."
+    try:
+        return _read_manifest(folder)
+    except SourceError:
+        return {}
 
 
 def _put_json(path: Path, value: dict) -> None:
@@ -1140,3 +1155,71 @@ def _load_index(folder: Path, manifest: dict, embed: Embed | None) -> Index:
     glossary = {english: tuple(hebrew) for english, hebrew in manifest["glossary"].items()}
     model = manifest["model"] if embed is not None else ""
     return Index(segments, alive, offers, glossary, embed, model, manifest["about"])
+
+# %% ../../nbs/lib/33_products.search.ipynb #d60642cb
+_ITEM_OF = "SELECT chain_id, item_code, {product} AS product_id FROM {table}"
+
+
+def read_offers(
+    lake: str | None = None,  # folder or address; None is the setting `lake`
+) -> pd.DataFrame:  # the columns of OFFERS, one row per product and store that has it now
+    "Read what each store asks for each product now."
+    place = open_lake(lake)
+    linked = bool(place.sql("SELECT count(*) AS n FROM product_items").to_pylist()[0]["n"])
+    items = _ITEM_OF.format(product="product_id" if linked else _OWN, table="product_items" if linked else "items")
+    return place.sql(
+        f"""SELECT i.product_id, chain_id, store_id, min(price_ils)::DOUBLE AS price_ils
+        FROM prices JOIN ({items}) i USING (chain_id, item_code) WHERE valid_to IS NULL GROUP BY ALL"""
+    ).to_pandas()
+
+
+_NAMED_BY, _PRICED_BY = ("items", "products", "product_items"), ("prices",)
+
+
+def _find_state(place) -> dict[str, str]:
+    "Name the state of the tables that an index is made of: which commits made them."
+    versions = place.versions()
+    commits = {t: find_commit(place.path, t, versions[t]) for t in (*_NAMED_BY, *_PRICED_BY) if t in versions}
+    return {
+        t: blake2b(json.dumps(c, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+        for t, c in commits.items()
+    }
+
+# %% ../../nbs/lib/33_products.search.ipynb #3ac78992
+def sync_index(
+    folder: str | Path,  # of the index; made if it is not there
+    lake: str | None = None,  # folder or address; None is the setting `lake`
+    embed: Embed | None = None,  # an Embedder; None searches by words and pieces only
+    model: str = "",  # the name under which `embed` is known, with its version
+    glossary: Mapping[str, tuple[str, ...]] | None = None,  # as `make_glossary` makes it
+) -> tuple[Index, Changes]:  # the index, opened, and what was changed
+    "Bring a folder's index to the present state of a lake."
+    place = open_lake(lake)
+    index = _read_or_begin(Path(folder), embed, model)
+    state = _find_state(place) | {"words": _hash(sorted((glossary or {}).items()))}
+    known = index.about.get("state", {})
+    if state == known:
+        return index, Changes(same=len(index))
+    changes = Changes(same=len(index))
+    if any(state.get(t) != known.get(t) for t in _NAMED_BY):
+        changes = find_changes(index, read_catalogue(lake))
+        index = update_index(index, changes.products, changes.removed)
+    if state.get("prices") and any(state.get(t) != known.get(t) for t in (*_NAMED_BY, *_PRICED_BY)):
+        index = replace(index, offers=make_offers(read_offers(lake)))
+    index = replace(index, glossary=glossary or {})
+    return write_index(index, folder, lake=place.path, lake_version=place.version(), state=state), changes
+
+
+def _hash(value: object) -> str:
+    return blake2b(json.dumps(value, ensure_ascii=False).encode(), digest_size=8).hexdigest()
+
+
+def _read_or_begin(folder: Path, embed: Embed | None, model: str) -> Index:
+    "Open an index; begin an empty one where there is none, or one of another model or format."
+    try:
+        index = read_index(folder, embed, model)
+        if embed is not None or not _read_manifest(folder)["model"]:
+            return index
+    except SourceError:
+        pass
+    return Index(embed=embed, model=(model or "unnamed") if embed is not None else "")
