@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Attributes', 'fold_name', 'parse_percents', 'parse_pack_count', 'read_lexicon', 'read_glossary', 'make_attributes',
-           'find_conflicts', 'find_one_sided']
+           'find_conflicts', 'find_one_sided', 'score_words']
 
 # %% ../../nbs/lib/30_products.names.ipynb #3385c56f
 import re
@@ -88,7 +88,7 @@ _PACK_NUMBER = re.compile(
     r"|(?<![\d.,])(?P<p>\d{1,3})[ -]?(?:pack|pk|פאק)(?![a-zא-ת])"
 )
 
-# %% ../../nbs/lib/30_products.names.ipynb #e2d45ef7
+# %% ../../nbs/lib/30_products.names.ipynb #88df86da
 def _factors(text: str) -> tuple[int | None, float | None]:
     "Read `6*1.5`: how many, and how much each; (None, None) where nothing is multiplied."
     for found in _TIMES.finditer(text):
@@ -99,7 +99,7 @@ def _factors(text: str) -> tuple[int | None, float | None]:
             return int(count), b if count == a else a
     return None, None
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #69beb6bf
 def _named_pack(text: str) -> int | None:
     "Read a pack that is said in a word or with one number."
     if any(root in text for root in _PACK_ROOTS) and (found := _PACK_WORDS.search(text)):
@@ -111,7 +111,7 @@ def _named_pack(text: str) -> int | None:
             return n
     return None
 
-# %% ../../nbs/lib/30_products.names.ipynb #3f587323
+# %% ../../nbs/lib/30_products.names.ipynb #882ff225
 def parse_pack_count(
     item_name: str,  # a name as a chain or a person writes it
 ) -> int | None:  # None where nothing is said
@@ -119,7 +119,7 @@ def parse_pack_count(
     text = normalise_text(item_name).lower()
     return _factors(text)[0] or _named_pack(text)
 
-# %% ../../nbs/lib/30_products.names.ipynb #7042cafc
+# %% ../../nbs/lib/30_products.names.ipynb #2afbae14
 _FRACTION = re.compile(r"(?<![\d./])(\d)\s?/\s?([2-8])(?=\s?(?:ליטר|לי|ל|ק['\"]*ג|קילו|kg|l|פאונד)(?![א-תa-z]))")
 _HALF = re.compile(r"(?<![א-ת])(חצי|רבע)(?=\s(?:ליטר|קילו|ק['\"]*ג)(?![א-ת]))")
 _GLUED = re.compile(r"(\d\s?(?:גרם|גר|ג|לי|ל|יח|קג|מל|ליטר|g|gr|kg|ml|l))'(?=[א-תa-z\d])")
@@ -129,7 +129,7 @@ _COUNTED = re.compile(
     r"pcs|units?|capsules|caps|tablets|tabs|rolls|bags|wipes|pieces)(?![א-תa-z])"
 )
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #e7fc266a
 def _amount_text(text: str, is_open: bool) -> str:
     "Write fractions as decimals; drop a factor that may have been cut off."
     if "/" in text:
@@ -138,7 +138,7 @@ def _amount_text(text: str, is_open: bool) -> str:
         text = _HALF.sub(lambda m: "0.5" if m[1] == "חצי" else "0.25", text)
     return _OPEN_FACTOR.sub("", text) if is_open else text
 
-# %% ../../nbs/lib/30_products.names.ipynb #8c205d08
+# %% ../../nbs/lib/30_products.names.ipynb #9387b6e2
 def _parse_amounts(text: str) -> tuple[float | None, str | None, int | None, float | None]:
     "Read quantity, unit, pack count and the content of one."
     if not _DIGIT.search(text):
@@ -158,7 +158,7 @@ def _parse_amounts(text: str) -> tuple[float | None, str | None, int | None, flo
         each = round(quantity / count, 3)
     return quantity, unit, count, each
 
-# %% ../../nbs/lib/30_products.names.ipynb #24609fd7
+# %% ../../nbs/lib/30_products.names.ipynb #63398330
 _FILES = {"brand": "names_brands.tsv", "flavour": "names_flavours.tsv", "diet": "names_diets.tsv"}
 _PLAIN = "משקה קל|סירופ קל|בסירופ קל|בסירופ קלה|ליפתן קל|קל לפתיחה|קל לניקוי|לבן ביצה|חלב מלא|כוס מלאה|מזון מלא"
 _TAGS = (
@@ -174,20 +174,20 @@ def read_lexicon(
     "Read one of the word lists that names are understood by."
     return _read_table(_FILES[kind])
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #0b678e5c
 def _read_table(name: str) -> pd.DataFrame:
     "Read a file of the package; every field is text as it stands."
     lines = (files("grocery") / "data" / name).read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines if line]
     return pd.DataFrame(rows[1:], columns=rows[0])
 
-# %% ../../nbs/lib/30_products.names.ipynb #6fe3a34b
+# %% ../../nbs/lib/30_products.names.ipynb #5801f788
 @cache
 def read_glossary() -> pd.DataFrame:  # hebrew, english: one row per translation, most usual first
     "Read the dictionary of grocery words."
     return _read_table("glossary.tsv")
 
-# %% ../../nbs/lib/30_products.names.ipynb #d96d16c0
+# %% ../../nbs/lib/30_products.names.ipynb #ab3f7c5d
 @cache
 def _phrases() -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
     "First word -> (words, kind, id), longest first."
@@ -204,7 +204,7 @@ def _phrases() -> dict[str, list[tuple[tuple[str, ...], str, str]]]:
         result.setdefault(words[0], []).append((words, *table[words]))
     return result
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #c95a4a5a
 @cache
 def _beginnings() -> list[tuple[str, str, str]]:
     "Every phrase as one text, its kind and its id, sorted by text."
@@ -217,7 +217,7 @@ def _owners() -> dict[str, str]:
     table = read_lexicon("brand")
     return {brand: owner for brand, owner in zip(table.id, table.owner, strict=True) if owner}
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #015d0556
 @cache
 def _gating_diets() -> frozenset[str]:
     table = read_lexicon("diet")
@@ -230,7 +230,7 @@ def _flavour_groups() -> dict[str, tuple[str, str]]:
     table = read_lexicon("flavour")
     return {i: (g, b) for i, g, b in zip(table.id, table.group, table.broader, strict=True)}
 
-# %% ../../nbs/lib/30_products.names.ipynb #6c92c415
+# %% ../../nbs/lib/30_products.names.ipynb #bfd41fc5
 def _continue(tail: str) -> set[tuple[str, str, bool]]:
     "Every meaning of which a spelling begins with this text: kind, id, and whether the text ends inside a word."
     table, found = _beginnings(), set()
@@ -241,7 +241,7 @@ def _continue(tail: str) -> set[tuple[str, str, bool]]:
         found.add((kind, meaning, text[len(tail) : len(tail) + 1] != " "))
     return found
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #fa13dead
 def _complete(tail: str, kinds: tuple[str, ...]) -> tuple[str, str] | None:
     "Find the one meaning that a cut-off tail can be the beginning of; None where there are several or none."
     found = _continue(tail)
@@ -253,7 +253,7 @@ def _is_ambiguous(tail: list[str], meaning: tuple[str, str]) -> bool:
     "Whether the last words of a cut name, a meaning by themselves, could also be the beginning of another one: white, or lavender."
     return meaning[0] in ("flavour", "brand") and bool({f[:2] for f in _continue(" ".join(tail))} - {meaning})
 
-# %% ../../nbs/lib/30_products.names.ipynb #554d57b0
+# %% ../../nbs/lib/30_products.names.ipynb #781613d8
 def _find_at(tokens: list[str], i: int) -> tuple[int, str, str] | None:
     "Find the phrase that begins at a word: how many words, kind and id. A flavour or brand may carry a Hebrew prefix letter."
     phrases, word = _phrases(), tokens[i]
@@ -269,7 +269,7 @@ def _find_at(tokens: list[str], i: int) -> tuple[int, str, str] | None:
                     return n, kind, meaning
     return None
 
-# %% ../../nbs/lib/30_products.names.ipynb #1e2e86a9
+# %% ../../nbs/lib/30_products.names.ipynb #6685cc25
 def _scan(tokens: list[str], is_open: bool) -> tuple[list[tuple[str, str]], list[str]]:
     "Part folded words into meanings (kind, id) and the words that are left."
     found, left, i, n = [], [], 0, len(tokens)
@@ -292,7 +292,7 @@ def _scan(tokens: list[str], is_open: bool) -> tuple[list[tuple[str, str]], list
         i += 1
     return found, left
 
-# %% ../../nbs/lib/30_products.names.ipynb #47d5dbfd
+# %% ../../nbs/lib/30_products.names.ipynb #17f9b313
 _LETTER_SIZE = re.compile(r"(?<![\w.&'*-])(?:size\s?)?(x{1,3}l|xs|[sml])(?![\w&'.-])")
 _WORD_SIZE = re.compile(r"(?<![א-ת])(אקסטרה? לארג|אקסטרא לארג|לארג|מדיום|סמול)(?![א-ת])")
 _WORD_SIZES = {"לארג": "L", "מדיום": "M", "סמול": "S"}
@@ -304,7 +304,7 @@ _NUMBERED = re.compile(
 _NUMBER_SIGNS = ("spf", "מקדם", "מיד", "size", "שלב", "stage", "מס", "no", "number", "#", "גוון", "עוצמה", "חוזק")
 _NUMBER_KEYS = dict(zip("abcdef", ("spf", "size", "stage", "number", "shade", "strength"), strict=True))
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #4f091647
 def _parse_grades(text: str) -> tuple[str, ...]:
     "Read sizes, stages, protection factors, shades and strengths."
     found = set()
@@ -318,7 +318,7 @@ def _parse_grades(text: str) -> tuple[str, ...]:
             found.add(f"{_NUMBER_KEYS[m.lastgroup]}:{m[m.lastgroup].lstrip('0') or '0'}")
     return tuple(sorted(found))
 
-# %% ../../nbs/lib/30_products.names.ipynb #cbea66ef
+# %% ../../nbs/lib/30_products.names.ipynb #aa21235d
 _CUTS = frozenset([20, 24, 40])
 _WHOLE = re.compile(r"\d\s?(?:גרם|גר|ג|מ['\"]{1,2}ל|מל|ליטר|לי|ל|יח|יחידות|ק['\"]{1,2}ג|קג|kg|ml|gr|g|l)['\"`.]?$")
 
@@ -331,7 +331,7 @@ def _find_cut(name: str, text: str) -> tuple[bool, bool]:
     ends_whole = bool(_WHOLE.search(text))
     return not ends_whole or 22 < length < 25, length in _CUTS and not ends_whole
 
-# %% ../../nbs/lib/30_products.names.ipynb #66cbc151
+# %% ../../nbs/lib/30_products.names.ipynb #d9cc60dd
 _UNIT_WORDS = {fold(word) for words in UNIT_WORDS.values() for word in words.split()}
 _DOTTED = re.compile(r"([^\W\d_]{2,})\.")
 
@@ -341,7 +341,7 @@ def _abbreviations() -> dict[str, str]:
     table = _read_table("names_abbreviations.tsv")
     return {fold(s) + "." * s.endswith("."): fold(full) for s, full in zip(table.short, table.full, strict=True)}
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #cddc15bf
 def _clean_words(left: list[str], dotted: set[str]) -> tuple[str, ...]:
     "Keep words of two letters and more that are no units; write abbreviations out."
     words = []
@@ -351,7 +351,7 @@ def _clean_words(left: list[str], dotted: set[str]) -> tuple[str, ...]:
             words.append(_abbreviations().get(word, word))
     return tuple(words)
 
-# %% ../../nbs/lib/30_products.names.ipynb #6576a277
+# %% ../../nbs/lib/30_products.names.ipynb #cf837586
 def _name_words(text: str) -> list[str]:
     "Fold a text into words, without numbers and the units behind them."
     words, before = [], False
@@ -367,7 +367,7 @@ def _name_words(text: str) -> list[str]:
 
 _NUMBERS = re.compile(r"(?<![\d.,])\d{1,6}(?:[.,]\d{1,3})?(?![\d.,]*%|[.,]?\d)")
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #1da5bf72
 def _other_numbers(text: str, said: set[float], is_open: bool) -> tuple[float, ...]:
     "Find the numbers that nothing explains; not one at the end of a name that was cut."
     if is_open and text[-1:].isdigit():
@@ -381,7 +381,7 @@ def _pick_brand(brands: list[str]) -> str | None:
     owners = {_owners().get(brand) for brand in brands}
     return next((brand for brand in brands if brand not in owners), None)
 
-# %% ../../nbs/lib/30_products.names.ipynb #c6086e14
+# %% ../../nbs/lib/30_products.names.ipynb #1a311813
 @lru_cache(maxsize=1 << 17)
 def make_attributes(
     item_name: str,  # a name as a chain or a person writes it
@@ -413,7 +413,7 @@ def make_attributes(
         numbers=_other_numbers(amounts, said, is_open),
     )
 
-# %% ../../nbs/lib/30_products.names.ipynb #5612a9ee
+# %% ../../nbs/lib/30_products.names.ipynb #a3a07277
 def _differ(a: float, b: float, tolerance: float = 0.02) -> bool:
     return abs(a - b) > tolerance * max(a, b)
 
@@ -426,7 +426,7 @@ def _part_quantity(a: Attributes, b: Attributes) -> bool:
         return _differ(a.quantity, b.quantity)
     return "piece" not in (a.unit, b.unit) and _differ(a.quantity, b.quantity, 1 / 3)
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #e9b4b1fd
 def _part_pack(a: Attributes, b: Attributes) -> bool:
     "Counts that cannot be one. One chain's twelve pieces are another's pack of twelve."
     if a.pack_count and b.pack_count:
@@ -436,7 +436,7 @@ def _part_pack(a: Attributes, b: Attributes) -> bool:
             return True
     return False
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #9c9e4087
 def _part_grade(a: Attributes, b: Attributes) -> bool:
     "Sizes, stages and shades: both name one of a kind, and none is the same."
     if not (a.grades and b.grades):
@@ -444,7 +444,7 @@ def _part_grade(a: Attributes, b: Attributes) -> bool:
     mine, other = _by_kind(a.grades), _by_kind(b.grades)
     return any(not mine[kind] & other[kind] for kind in mine.keys() & other.keys())
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #0267aae3
 def _by_kind(grades: tuple[str, ...]) -> dict[str, set[str]]:
     "Grades by their kind; letter sizes and number sizes are two kinds."
     kinds = {}
@@ -453,13 +453,13 @@ def _by_kind(grades: tuple[str, ...]) -> dict[str, set[str]]:
         kinds.setdefault(key + ("#" if value[0].isdigit() else ""), set()).add(value)
     return kinds
 
-# %% ../../nbs/lib/30_products.names.ipynb #39fa607c
+# %% ../../nbs/lib/30_products.names.ipynb #3c7f195c
 def _match(a: str, b: str) -> bool:
     "Whether two flavours can be one."
     groups = _flavour_groups()
     return a == b or groups[a][1] == b or groups[b][1] == a
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #ac3e291f
 def _part_flavour(a: Attributes, b: Attributes) -> bool:
     "Flavours of one group of which none meets another."
     if not (a.flavours and b.flavours):
@@ -471,7 +471,7 @@ def _part_flavour(a: Attributes, b: Attributes) -> bool:
             return True
     return False
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #7e1c31cc
 def _part_brand(a: Attributes, b: Attributes) -> bool:
     "Brands of which neither owns the other and no third owns both."
     if not (a.brands and b.brands) or a.brand == b.brand:
@@ -486,7 +486,7 @@ def _houses(brand: str) -> tuple[str, ...]:
     owner = _owners().get(brand)
     return (owner, *_houses(owner)) if owner else ()
 
-# %% ../../nbs/lib/30_products.names.ipynb #022f874c
+# %% ../../nbs/lib/30_products.names.ipynb #80a55348
 _ALIKE = {
     frozenset(pair.split())
     for pair in (
@@ -500,7 +500,7 @@ def _lacks(first: tuple[str, ...], second: tuple[str, ...]) -> list[str]:
     "The diets of one name for which the other has neither the same nor one that chains write for it."
     return [d for d in first if d not in second and not any(frozenset((d, e)) in _ALIKE for e in second)]
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #e7b41fbc
 def _part_diet(a: Attributes, b: Attributes) -> bool:
     "A diet in one name that the other cannot have lost."
     for one, other in ((a, b), (b, a)):
@@ -514,7 +514,7 @@ def _has_brand(a: Attributes, brand: str | None) -> bool:
     "Whether a name tells this brand, or a word of it."
     return brand in (None, a.brand, *_houses(a.brand)) or bool(_brand_words().get(brand, frozenset()) & set(a.words))
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #761a989e
 @cache
 def _brand_words() -> dict[str, frozenset[str]]:
     "Brand -> the first words of its spellings."
@@ -524,7 +524,7 @@ def _brand_words() -> dict[str, frozenset[str]]:
         for i, text in zip(table.id, table.spellings, strict=True)
     }
 
-# %% ../../nbs/lib/30_products.names.ipynb #016f84ce
+# %% ../../nbs/lib/30_products.names.ipynb #952501fb
 _PARTS = {
     "percent": lambda a, b: bool(set(a.percents) - set(b.percents) and set(b.percents) - set(a.percents)),
     "quantity": _part_quantity,
@@ -535,7 +535,7 @@ _PARTS = {
     "brand": _part_brand,
 }
 
-
+# %% ../../nbs/lib/30_products.names.ipynb #dc012853
 def find_conflicts(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
@@ -543,7 +543,7 @@ def find_conflicts(
     "Find what speaks against two names being one product."
     return [what for what, parts in _PARTS.items() if parts(first, second)]
 
-# %% ../../nbs/lib/30_products.names.ipynb #bbebb0a6
+# %% ../../nbs/lib/30_products.names.ipynb #737a573d
 def find_one_sided(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
@@ -558,3 +558,46 @@ def find_one_sided(
         found += [f"flavour:{f}" for f in one.flavours if not any(_match(f, g) for g in other.flavours)]
     kinds = [{g.split(":")[0] for g in x.grades} for x in (first, second)]
     return sorted({*found, *(f"grade:{k}" for k in kinds[0] ^ kinds[1])})
+
+# %% ../../nbs/lib/30_products.names.ipynb #ccb021bd
+_ENDINGS = re.compile(r"(?:יימ|ימ|יות|ות|ית|יה|ה|ת|י)$")
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_keys(word: str) -> frozenset[str]:
+    "What a word can be known by: itself, without a prefix letter, without its ending; double letters once."
+    plain = word.rstrip(".").replace("וו", "ו").replace("יי", "י")
+    bare = plain[1:] if len(plain) > 4 and plain[0] in "הבלומש" else plain
+    return frozenset({plain, bare, *(_ENDINGS.sub("", w) for w in (plain, bare) if len(w) > 4)})
+
+# %% ../../nbs/lib/30_products.names.ipynb #e6761deb
+def _count_met(first: Attributes, second: Attributes) -> int:
+    "How many words of one name meet a word of the other."
+    keys = frozenset().union(*map(_word_keys, second.words))
+    whole = [w for w in second.words if not w.endswith(".")]
+    begun = tuple(
+        w.rstrip(".")
+        for w in (*second.words[-1:], *second.words)
+        if w.endswith(".") or second.is_cut and w is second.words[-1]
+    )
+    met = 0
+    for i, word in enumerate(first.words):
+        is_begun = word.endswith(".") or first.is_cut and i == len(first.words) - 1
+        stem = word.rstrip(".")
+        met += (
+            bool(_word_keys(word) & keys)
+            or is_begun
+            and any(w.startswith(stem) for w in whole)
+            or any(len(b) > 1 and stem.startswith(b) for b in begun)
+        )
+    return met
+
+# %% ../../nbs/lib/30_products.names.ipynb #0cfcebf9
+def score_words(
+    first: Attributes,  # of one name
+    second: Attributes,  # of the other
+) -> float:  # 0 to 1: the share of both names' words that meet; 0 where one has none
+    "Score how alike the words of two names are."
+    if not (first.words and second.words):
+        return 0.0
+    return (_count_met(first, second) + _count_met(second, first)) / (len(first.words) + len(second.words))
