@@ -1,32 +1,15 @@
 "Products: no leakage between parts, honest figures, models that survive saving, matches that never mix what differs."
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grocery.errors import SourceError
-from grocery.products.classify import (
-    choose_classifier,
-    fit_categories,
-    fit_classifiers,
-    make_labels,
-    predict_categories,
-    read_classifier,
-    read_training_labels,
-    score_calibration,
-    score_classifier,
-    score_macro_f1,
-    split_labels,
-    write_classifier,
-    write_products,
-)
 from grocery.products.embed import (
     Embedder,
     fit_embedder,
@@ -50,7 +33,6 @@ from grocery.products.pairs import (
 from grocery.products.scores import find_ranks, fit_tfidf, score_ranks, score_retrieval
 from grocery.products.train import fit_similarity
 from grocery.sample import products as market
-from grocery.store.lake import open_lake
 from grocery.tables import check_table
 
 NAME = st.lists(
@@ -83,16 +65,6 @@ def triplets(names) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def embedder(triplets) -> Embedder:
     return fit_embedder(triplets, dimensions=48, epochs=3)
-
-
-@pytest.fixture(scope="module")
-def labels(items) -> pd.DataFrame:
-    return split_labels(make_labels(items.assign(product_id=items.gtin.fillna(items.product_id))))
-
-
-@pytest.fixture(scope="module")
-def models(labels, embedder) -> dict:
-    return fit_classifiers(labels, embedder, trials=2)
 
 
 # Names
@@ -157,11 +129,6 @@ def test_part_does_not_depend_on_the_company(names):
     assert (make_split(some, 1) != make_split(some, 2)).any()
 
 
-def test_labels_share_neither_product_nor_name_between_parts(labels):
-    assert (labels.groupby("product_id").split.nunique() == 1).all()
-    assert (labels.groupby(labels.item_name.map(fold_name)).split.nunique() == 1).all()
-
-
 def test_positives_differ_in_chain_and_name_and_agree_in_barcode(names):
     pairs, known = make_pairs(names), set(names.itertuples(index=False, name=None))
     assert (pairs.chain_a != pairs.chain_b).all()
@@ -221,29 +188,6 @@ def test_rank_figures_by_hand():
         figures["recall@1"] == 0.25
         and figures["recall@10"] == 0.75
         and figures["mrr"] == pytest.approx((1 + 0.5 + 0.25 + 0.05) / 4)
-    )
-
-
-def test_macro_f1_by_hand():
-    truth, said = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1])
-    assert score_macro_f1(truth, said) == pytest.approx((4 / 6 + 2 / 5 + 0) / 3)
-    assert score_macro_f1(np.array([0, 0]), np.array([0, 3])) == pytest.approx(2 / 3)
-
-
-@settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30))
-def test_macro_f1_agrees_with_sklearn(rows):
-    from sklearn.metrics import f1_score
-
-    truth, said = np.array(rows).T
-    expected = f1_score(truth, said, average="macro", labels=np.unique(truth), zero_division=0)
-    assert score_macro_f1(truth, said) == pytest.approx(expected)
-
-
-def test_calibration_by_hand():
-    assert score_calibration(np.array([True, False]), np.array([0.5, 0.5])) == 0
-    assert score_calibration(np.array([True, True, False]), np.array([0.95, 1.0, 0.15])) == pytest.approx(
-        2 / 3 * 0.025 + 1 / 3 * 0.15
     )
 
 
@@ -308,7 +252,7 @@ def test_a_saved_embedder_needs_neither_torch_nor_sklearn(embedder, tmp_path):
     assert said.strip() == "(1, 48) []"
 
 
-@pytest.mark.parametrize("read", [read_embedder, read_classifier])
+@pytest.mark.parametrize("read", [read_embedder])
 def test_a_folder_that_is_no_model_is_one_clear_error(read, tmp_path):
     with pytest.raises(SourceError, match="allowed"):
         read(tmp_path)
@@ -321,53 +265,6 @@ def test_a_folder_that_is_no_model_is_one_clear_error(read, tmp_path):
 def test_vectors_are_unit_or_nothing(text):
     model = make_untrained(["חלב 3% 1 ליטר", "חלב 1% 1 ליטר"], 16)
     assert np.linalg.norm(model([text])) == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["majority", "linear_svc", "lightgbm", "xgboost"])
-def test_classifier_survives_saving(models, labels, kind, tmp_path):
-    asked = [*labels.item_name, "", "qqq zzz", "12"]
-    folder = write_classifier(models[kind], tmp_path / kind)
-    again = read_classifier(folder)
-    np.testing.assert_array_equal(again.confidences(asked), models[kind].confidences(asked))
-    pd.testing.assert_frame_equal(predict_categories(again, asked), predict_categories(models[kind], asked))
-    assert (
-        not list(folder.rglob("*.pkl"))
-        and json.loads((folder / "model.json").read_text("utf-8"))["versions"]["numpy"] == np.__version__
-    )
-
-
-@pytest.mark.parametrize("kind", ["linear_svc", "lightgbm", "xgboost"])
-def test_models_beat_the_majority_and_abstain(models, labels, kind):
-    test = labels[labels.split == "test"]
-    figures = {k: score_classifier(models[k], test, repeats=50).set_index("metric") for k in (kind, "majority")}
-    assert figures[kind].low["macro_f1"] > figures["majority"].high["macro_f1"]
-    answers = predict_categories(models[kind], ["", "§§§", "\u0416\u0416"])
-    assert answers.category.isna().all() and (answers.confidence == 0).all()
-    sure = models[kind].confidences(test.item_name.tolist())
-    np.testing.assert_allclose(sure.sum(axis=1), 1, atol=1e-5)
-
-
-def test_shuffled_categories_cannot_be_learned(labels):
-    "If figures were taken from training rows, or parts leaked, this would look fine."
-    products = labels.drop_duplicates("product_id").set_index("product_id").category
-    mixed = pd.Series(products.sample(frac=1, random_state=5).to_numpy(), index=products.index)
-    nonsense = labels.assign(category=labels.product_id.map(mixed))
-    models = fit_classifiers(nonsense, trials=1)
-    test = nonsense[nonsense.split == "test"]
-    assert score_classifier(models["linear_svc"], test, repeats=2).set_index("metric").value["accuracy"] < 0.35
-
-
-def test_the_simplest_of_equals_is_chosen(models, labels):
-    twice = {"first": models["linear_svc"], "second": models["linear_svc"]}
-    assert choose_classifier(twice, labels) == "first"
-    assert choose_classifier({"majority": models["majority"], "svc": models["linear_svc"]}, labels) == "svc"
-
-
-def test_category_figures_are_deterministic(items):
-    rows = make_labels(items.assign(product_id=items.gtin.fillna(items.product_id)))
-    one, other = (fit_categories(part, trials=1) for part in (rows, rows.sample(frac=1, random_state=1)))
-    pd.testing.assert_frame_equal(one.metrics, other.metrics)
-    assert set(one.metrics.model) == {"majority", "linear_svc", "lightgbm", "xgboost"} and one.metrics.is_chosen.any()
 
 
 # Matching
@@ -445,35 +342,13 @@ def test_best_name_is_one_of_the_spellings(spelled):
 
 
 def test_nothing_to_learn_from_is_said_and_not_raised(tmp_path):
-    assert read_training_names().empty and read_training_labels().empty
+    assert read_training_names().empty
     assert (
         "not enough" in fit_similarity(read_training_names()).message
         and fit_similarity(read_training_names()).embedder is None
     )
-    assert "not enough" in fit_categories(read_training_labels()).message
-    assert (
-        read_training_names(lake=str(tmp_path / "none")).empty
-        and write_products(str(tmp_path / "none"), None).value[0] == 0
-    )
+    assert read_training_names(lake=str(tmp_path / "none")).empty
     assert not (tmp_path / "none").exists()
-
-
-def test_products_reach_the_lake(items, models, tmp_path):
-    from grocery.tables import TABLES
-
-    schema = TABLES["items"].schema
-    rows = items.drop(columns=["product_id", "category"])
-    for column in schema.names:
-        rows[column] = rows[column] if column in rows else None
-    lake = open_lake(tmp_path / "lake")
-    lake.overwrite("items", pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False))
-    made = write_products(str(tmp_path / "lake"), models["linear_svc"]).set_index("measure").value
-    assert lake.sql("SELECT count(*) AS n FROM products").to_pylist()[0]["n"] == made["products"]
-    assert made["items"] == len(items) and made["products with a category"] > 0.5 * made["products"]
-    assert (
-        "not enough"
-        not in fit_similarity(read_training_names(lake=str(tmp_path / "lake")), dimensions=8, epochs=1).message
-    )
 
 
 @pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "no json\n", '{"barcode": "1", "names": 3}\n'])

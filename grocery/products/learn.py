@@ -456,7 +456,7 @@ def find_failures(
     wrong = table[table.predicted.notna() & (table.predicted != table.category)]
     return wrong.sort_values(["confidence", "item_name"], ascending=[False, True]).head(top).reset_index(drop=True)
 
-# %% ../../nbs/lib/36_products.learn.ipynb #87f91d54
+# %% ../../nbs/lib/36_products.learn.ipynb #5fdcf68d
 _CONFUSIONS = ["category", "predicted", "names", "example"]
 MIN_PRODUCTS = 30  # labelled products in the smallest part; fewer say nothing
 
@@ -473,6 +473,10 @@ class CategoriesRun:
         default_factory=lambda: pd.DataFrame(columns=["item_name", "category", "predicted", "confidence"])
     )
     difference: dict = field(default_factory=dict)  # of the chosen model and the linear baseline on the test part
+    judged: Classifier | None = None  # the chosen model as it was judged: it did not learn from the test part
+    test: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["product_id", "item_name", "category"])
+    )  # the test part
     counts: dict = field(default_factory=dict)
 
 
@@ -488,7 +492,7 @@ def fit_label_embedder(
     triplets = make_hard_negatives(pairs) if pairs.gtin.nunique() >= MIN_PRODUCTS else pairs.head(0)
     return fit_embedder(triplets, seed=seed, **settings) if len(triplets) else None
 
-# %% ../../nbs/lib/36_products.learn.ipynb #fd1fe6c1
+# %% ../../nbs/lib/36_products.learn.ipynb #dc3a7e09
 def fit_categories(
     labels: pd.DataFrame,  # product_id, item_name, category
     trials: int = 4,  # settings tried for each booster; 0 leaves trees out
@@ -503,7 +507,8 @@ def fit_categories(
     if sizes.min() < MIN_PRODUCTS or counts["categories"] < 2:
         reason = f"not enough labelled products: {sizes.min()} in the smallest part, {MIN_PRODUCTS} needed, of two categories or more"
         return CategoriesRun(reason, counts=counts)
-    embed = fit_label_embedder(parts, seed, dimensions=96, epochs=6) if trials else None
+    trials = trials if counts["products"] >= 1000 else min(trials, 2)
+    embed = fit_label_embedder(parts, seed, dimensions=96, epochs=6 if len(parts) < 5000 else 3) if trials else None
     models = fit_classifiers(parts, embed, trials, seed)
     chosen, test = choose_classifier(models, parts, seed), parts[parts.split == "test"]
     metrics = pd.concat([score_classifiers(models, parts, chosen, split, seed) for split in ("validation", "test")])
@@ -511,7 +516,8 @@ def fit_categories(
     message = f"trained on {sizes['train']} products; on validation {chosen} is best"
     found = find_confusions(models[chosen], test), find_failures(models[chosen], test)
     final = fit_ensemble(parts, seed) if chosen == "ensemble" else models[chosen]
-    return CategoriesRun(message, final, metrics.reset_index(drop=True), *found, difference, counts)
+    judged = {"judged": models[chosen], "test": test[["product_id", "item_name", "category"]].reset_index(drop=True)}
+    return CategoriesRun(message, final, metrics.reset_index(drop=True), *found, difference, counts=counts, **judged)
 
 # %% ../../nbs/lib/36_products.learn.ipynb #d39adf87
 def make_card(
