@@ -158,12 +158,12 @@ def _parse_amounts(text: str) -> tuple[float | None, str | None, int | None, flo
         each = round(quantity / count, 3)
     return quantity, unit, count, each
 
-# %% ../../nbs/lib/30_products.names.ipynb #63398330
+# %% ../../nbs/lib/30_products.names.ipynb #84536238
 _FILES = {"brand": "names_brands.tsv", "flavour": "names_flavours.tsv", "diet": "names_diets.tsv"}
 _PLAIN = "משקה קל|סירופ קל|בסירופ קל|בסירופ קלה|ליפתן קל|קל לפתיחה|קל לניקוי|לבן ביצה|חלב מלא|כוס מלאה|מזון מלא"
 _TAGS = (
     'מבצע|חדש|new|פיקדון|פקדון|פיקדו|יבוא מקביל|יבוא אישי|כשר לפסח|כשל"פ|כשלפ|כשר|כל"פ|בד"צ|בדצ|בדץ|מהדרין|גלאט|למהדרין|עד"ח|'
-    "מהדורה מוגבלת|אריזה חדשה|במחיר מפוקח|מפוקח|בפיקוח|פיקוח|מ.מ.|חלבי|פרווה|בטעם|טעם|בטעמי|טעמי|בניחוח|ניחוח|בריח"
+    "מהדורה מוגבלת|מארז|במארז|מאגדת|מאגד|אריזה חדשה|במחיר מפוקח|מפוקח|בפיקוח|פיקוח|מ.מ.|חלבי|פרווה|בטעם|טעם|בטעמי|טעמי|בניחוח|ניחוח|בריח"
 )
 
 
@@ -292,26 +292,26 @@ def _scan(tokens: list[str], is_open: bool) -> tuple[list[tuple[str, str]], list
         i += 1
     return found, left
 
-# %% ../../nbs/lib/30_products.names.ipynb #17f9b313
+# %% ../../nbs/lib/30_products.names.ipynb #025791a8
 _LETTER_SIZE = re.compile(r"(?<![\w.&'*-])(?:size\s?)?(x{1,3}l|xs|[sml])(?![\w&'.-])")
-_WORD_SIZE = re.compile(r"(?<![א-ת])(אקסטרה? לארג|אקסטרא לארג|לארג|מדיום|סמול)(?![א-ת])")
-_WORD_SIZES = {"לארג": "L", "מדיום": "M", "סמול": "S"}
+_WORD_SIZE = re.compile(r"(?<![א-ת])(אקסטרה? לארג|אקסטרא לארג|לארג|מדיו[םמ]|סמול)(?![א-ת])")
+_WORD_SIZES = {"לארג": "L", "מדיום": "M", "מדיומ": "M", "סמול": "S"}
 _NUMBERED = re.compile(
-    r"(?P<spf>spf|מקדם הגנה|מקדם)[ -]?(?P<a>\d{1,3})|(?<![א-ת])(?P<size>מידה|מידות|size)[ .-]?(?P<b>\d{1,2}(?:\.5)?)(?![\d.])"
+    r"(?<![\da-zא-ת])(?P<g>\d{1,2})\s?spf(?![ -]?\d{1,2}(?!\d))|(?P<spf>spf|מקדם הגנה|מקדם)[ -]?(?P<a>\d{1,2}(?!\d)|100)|(?<![א-ת])(?P<size>מידה|מידות|size)[ .-]?(?P<b>\d{1,2}(?:\.5)?)(?![\d.])"
     r"|(?<![א-ת])(?P<stage>שלב|stage)[ .-]?(?P<c>\d)(?!\d)|(?<![א-תa-z])(?P<number>מספר|מס|no|number|#)[ .:]{0,2}(?P<d>\d{1,3}(?:\.\d)?)(?![\d.,%])"
-    r"|(?<![א-ת])(?P<shade>גוון)[ -]?(?P<e>\d{1,3}(?:[./]\d{1,2})?)|(?<![א-ת])(?P<strength>עוצמה|חוזק)[ -]?(?P<f>\d{1,2})(?!\d)"
+    r"|(?<![א-ת])(?P<shade>גוו[ןנ])[ -]?(?P<e>\d{1,3}(?:[./]\d{1,2})?)|(?<![א-ת])(?P<strength>עוצמה|חוזק)[ -]?(?P<f>\d{1,2})(?!\d)"
 )
-_NUMBER_SIGNS = ("spf", "מקדם", "מיד", "size", "שלב", "stage", "מס", "no", "number", "#", "גוון", "עוצמה", "חוזק")
-_NUMBER_KEYS = dict(zip("abcdef", ("spf", "size", "stage", "number", "shade", "strength"), strict=True))
+_NUMBER_SIGNS = ("spf", "מקדם", "מיד", "size", "שלב", "stage", "מס", "no", "number", "#", "גוו", "עוצמה", "חוזק")
+_NUMBER_KEYS = dict(zip("abcdefg", ("spf", "size", "stage", "number", "shade", "strength", "spf"), strict=True))
 
-# %% ../../nbs/lib/30_products.names.ipynb #4f091647
+# %% ../../nbs/lib/30_products.names.ipynb #6e8dcf48
 def _parse_grades(text: str) -> tuple[str, ...]:
     "Read sizes, stages, protection factors, shades and strengths."
     found = set()
     if "l" in text or "m" in text or "s" in text:
         sizes = (m for m in _LETTER_SIZE.finditer(text) if not text[: m.start()].rstrip()[-1:].isdigit())
         found = {f"size:{m[1].upper()}" for m in sizes}
-    if "לארג" in text or "מדיום" in text or "סמול" in text:
+    if "לארג" in text or "מדיו" in text or "סמול" in text:
         found |= {"size:" + _WORD_SIZES.get(m[1], "XL") for m in _WORD_SIZE.finditer(text.replace("'", ""))}
     if _DIGIT.search(text) and any(sign in text for sign in _NUMBER_SIGNS):
         for m in _NUMBERED.finditer(text.replace("'", "").replace('"', "")):
@@ -341,12 +341,12 @@ def _abbreviations() -> dict[str, str]:
     table = _read_table("names_abbreviations.tsv")
     return {fold(s) + "." * s.endswith("."): fold(full) for s, full in zip(table.short, table.full, strict=True)}
 
-# %% ../../nbs/lib/30_products.names.ipynb #cddc15bf
+# %% ../../nbs/lib/30_products.names.ipynb #dc00d26d
 def _clean_words(left: list[str], dotted: set[str]) -> tuple[str, ...]:
     "Keep words of two letters and more that are no units; write abbreviations out."
     words = []
     for word in left:
-        if len(word) > 1 and word not in _UNIT_WORDS and word[0].isalpha():
+        if len(word) > 1 and word not in _UNIT_WORDS and word[0].isalpha() and not _PACK_WORDS.fullmatch(word):
             word = word + "." if word in dotted else word
             words.append(_abbreviations().get(word, word))
     return tuple(words)
@@ -426,7 +426,7 @@ def _part_quantity(a: Attributes, b: Attributes) -> bool:
         return _differ(a.quantity, b.quantity)
     return "piece" not in (a.unit, b.unit) and _differ(a.quantity, b.quantity, 1 / 3)
 
-# %% ../../nbs/lib/30_products.names.ipynb #e9b4b1fd
+# %% ../../nbs/lib/30_products.names.ipynb #548919b3
 def _part_pack(a: Attributes, b: Attributes) -> bool:
     "Counts that cannot be one. One chain's twelve pieces are another's pack of twelve."
     if a.pack_count and b.pack_count:
@@ -434,13 +434,18 @@ def _part_pack(a: Attributes, b: Attributes) -> bool:
     for x, y in ((a, b), (b, a)):
         if x.pack_count and x.unit != "piece" and y.unit == "piece" and x.pack_count != y.quantity:
             return True
-    return False
+    return bool(a.pack_count) != bool(b.pack_count) and not (a.unit or b.unit) and _is_like(a, b)
 
-# %% ../../nbs/lib/30_products.names.ipynb #9c9e4087
+
+def _is_like(a: Attributes, b: Attributes) -> bool:
+    "Whether two names have the same words and brands."
+    return bool(a.words or a.brands) and set(a.words) == set(b.words) and a.brands == b.brands
+
+# %% ../../nbs/lib/30_products.names.ipynb #c5324326
 def _part_grade(a: Attributes, b: Attributes) -> bool:
     "Sizes, stages and shades: both name one of a kind, and none is the same."
     if not (a.grades and b.grades):
-        return False
+        return a.grades != b.grades and _is_like(a, b)
     mine, other = _by_kind(a.grades), _by_kind(b.grades)
     return any(not mine[kind] & other[kind] for kind in mine.keys() & other.keys())
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DIET_WORDS', 'HARMLESS', 'TELLING', 'Variant', 'make_variants']
 
-# %% ../../nbs/lib/30_products.variants.ipynb #eed1b90a
+# %% ../../nbs/lib/30_products.variants.ipynb #b63afa73
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from hashlib import blake2b
 from random import Random
 
 from .names import read_lexicon
+from ..text import normalise_text
 
 # %% ../../nbs/lib/30_products.variants.ipynb #ed4c8a86
 @dataclass(frozen=True)
@@ -79,9 +80,13 @@ def _find_packed(name: str) -> re.Match | None:
         else None
     )
 
-# %% ../../nbs/lib/30_products.variants.ipynb #bfd2ba58
+# %% ../../nbs/lib/30_products.variants.ipynb #1f30ed4d
 _PACK_WORD = re.compile(r"זוג|צמד|שליש|רביע|חמיש|שיש|ששי|שמינ|תריסר|מארז|מאגד|\+|ביצ|/")
 _LENGTHS = frozenset([19, 20, 23, 24, 39, 40])
+
+
+def _length(name: str) -> int:
+    return len(normalise_text(name))
 
 
 def _put(name: str, found: re.Match, text: str) -> str:
@@ -122,7 +127,7 @@ def _scale_unit(name: str, rng: Random) -> str | None:
         )
     return None
 
-# %% ../../nbs/lib/30_products.variants.ipynb #7102c487
+# %% ../../nbs/lib/30_products.variants.ipynb #1e7c42f9
 def _turn_pack(name: str, rng: Random) -> str | None:
     "Write 6*330 as 330*6, as 330 ml*6, or with another star."
     if not (found := _find_packed(name)):
@@ -130,7 +135,7 @@ def _turn_pack(name: str, rng: Random) -> str | None:
     a, b, unit = found["a"], found["b"], found[0][found.end("gap") - found.start() :]
     forms = [f"{b}*{a} {unit}", f"{b} {unit}*{a}", f"{a}x{b} {unit}", f"{a} * {b} {unit}"]
     made = _put(name, found, _other(rng, forms))
-    return made if len(made.strip()) not in _LENGTHS else None
+    return made if _length(made) not in _LENGTHS else None
 
 # %% ../../nbs/lib/30_products.variants.ipynb #32ce31ab
 def _spell_quotes(name: str, rng: Random) -> str | None:
@@ -184,23 +189,23 @@ def _find_brand(name: str) -> re.Match | None:
         i += max(1, len(text.split()))
     return found[0] if len(found) == 1 else None
 
-# %% ../../nbs/lib/30_products.variants.ipynb #52909572
+# %% ../../nbs/lib/30_products.variants.ipynb #01856413
 def _move(name: str, found: re.Match | None, rng: Random) -> str | None:
     "Move a part of a name to its front or end."
-    if not found or len(name.strip()) in _LENGTHS or not re.match(r"(?:^|.*\s)$", name[: found.start()], re.DOTALL):
+    if not found or _length(name) in _LENGTHS or not re.match(r"(?:^|.*\s)$", name[: found.start()], re.DOTALL):
         return None
     if not re.match(r"$|\s", name[found.end() :]):
         return None
     rest = " ".join((name[: found.start()] + " " + name[found.end() :]).split())
     moved = _other(rng, [f"{rest} {found[0]}", f"{found[0]} {rest}"])
-    return moved if len(rest.split()) > 1 and len(moved) not in _LENGTHS else None
+    return moved if len(rest.split()) > 1 and _length(moved) not in _LENGTHS else None
 
 
 def _move_brand(name: str, rng: Random) -> str | None:
     "Write the brand first or last."
     return _move(name, _find_brand(name), rng)
 
-# %% ../../nbs/lib/30_products.variants.ipynb #24b9ae84
+# %% ../../nbs/lib/30_products.variants.ipynb #f72a29f2
 def _move_size(name: str, rng: Random) -> str | None:
     "Write the amount first or last."
     return _move(name, _find_amount(name) or _find_packed(name), rng)
@@ -213,7 +218,7 @@ def _spell_brand(name: str, rng: Random) -> str | None:
     ids, spelled = _brands()
     options = [s for s in spelled[ids[found[0].lower()]] if s.lower() != found[0].lower()]
     made = _put(name, found, _other(rng, options)) if options else name
-    return made if not {len(name.strip()), len(made.strip())} & _LENGTHS else None
+    return made if not {_length(name), _length(made)} & _LENGTHS else None
 
 # %% ../../nbs/lib/30_products.variants.ipynb #1143bbef
 _PERCENT = re.compile(r"(?<![\d.,%])(\d{1,2}(?:\.\d)?) ?%(?![\d ]*%)")
@@ -262,10 +267,18 @@ def _change_count(name: str, rng: Random) -> str | None:
     options = [n for n in (*counts, 20, 30, 50, 100) if n != int(pieces[0][1])]
     return name[: pieces[0].start(1)] + str(_other(rng, options)) + name[pieces[0].end(1) :]
 
-# %% ../../nbs/lib/30_products.variants.ipynb #f474b8b7
+# %% ../../nbs/lib/30_products.variants.ipynb #3fdc3db3
 def _add_count(name: str, rng: Random) -> str | None:
     "Make a pack of what was single."
     found = _find_amount(name)
+    if (
+        not re.search(r"\d", name)
+        and not _PACK_WORD.search(name)
+        and _length(name) not in _LENGTHS
+        and len(name.split()) > 1
+    ):
+        made = f"{name.rstrip()} x{_other(rng, [2, 3, 4, 6, 8, 12])}"
+        return made if _length(made) not in _LENGTHS else None
     if not found or _COUNT.search(name) or _find_unit(found["unit"]) in ("l", "kg") and float(found["n"]) >= 5:
         return None
     n = _other(rng, [2, 3, 4, 6, 8, 12])
@@ -388,7 +401,12 @@ TELLING: dict[str, _Change] = {
     "grade": _change_grade,
 }
 
-# %% ../../nbs/lib/30_products.variants.ipynb #91c84928
+# %% ../../nbs/lib/30_products.variants.ipynb #7fb103a6
+def _ends_open(name: str, made: str) -> bool:
+    "Whether one of two names may have been cut in the middle of a number."
+    return name[-1:].isdigit() and bool({_length(name), _length(made)} & _LENGTHS)
+
+
 def _changes(name: str, seed: int) -> Iterator[Variant]:
     for is_same, kinds in ((True, HARMLESS), (False, TELLING)):
         for kind, change in kinds.items():
@@ -396,7 +414,7 @@ def _changes(name: str, seed: int) -> Iterator[Variant]:
                 blake2b(f"{seed}:{kind}:{name}".encode("utf-8", "replace"), digest_size=8).digest(), "big"
             )
             made = change(name, Random(draw))
-            if made is not None and made != name:
+            if made is not None and made != name and not (is_same and _ends_open(name, made)):
                 yield Variant(made, kind, is_same)
 
 # %% ../../nbs/lib/30_products.variants.ipynb #5caeb109
