@@ -241,7 +241,7 @@ def make_segment(
         None if vectors is None else _make_vectors(vectors, exact_below),
     )
 
-# %% ../../nbs/lib/33_products.search.ipynb #ddf0b176
+# %% ../../nbs/lib/33_products.search.ipynb #9fb2a39e
 def _make_vectors(matrix: np.ndarray, exact_below: int):
     "Put vectors into faiss: all of them one after the other, or a graph."
     faiss, dimensions = need("faiss", "ml"), matrix.shape[1]
@@ -251,7 +251,7 @@ def _make_vectors(matrix: np.ndarray, exact_below: int):
         vectors = faiss.IndexScalarQuantizer(dimensions, kind, near)
     else:
         vectors = faiss.IndexHNSWSQ(dimensions, kind, 32, near)
-        vectors.hnsw.efConstruction = 80
+        vectors.hnsw.efConstruction = 160
     matrix = np.ascontiguousarray(matrix, np.float32)
     vectors.train(matrix[:1000])
     vectors.add(matrix)
@@ -263,7 +263,7 @@ def find_near(
     asked: np.ndarray,  # a unit vector
     count: int,  # rows
     allowed: np.ndarray | None = None,  # bool, one for each row; None is all
-    effort: int = 160,  # rows that the walk through a graph keeps in view
+    effort: int = 500,  # rows that the walk through a graph keeps in view
 ) -> tuple[np.ndarray, np.ndarray]:  # rows and their cosines, the nearest first
     "Find the rows nearest to a vector."
     faiss = need("faiss", "ml")

@@ -6,7 +6,7 @@
 __all__ = ['make_large_catalogue', 'make_questions', 'find_answer_ranks', 'make_search', 'score_search', 'measure_latency',
            'measure_recall', 'make_baselines', 'measure_embedded', 'measure_database', 'bench_search']
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #4a4babf1
+# %% ../../nbs/lib/75_serve.measure.ipynb #673b3205
 import tempfile
 import time
 import warnings
@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import GroceryError, MissingExtraError, need
-from ..models import find_model
-from ..products.embed import make_untrained, read_embedder
+from ..errors import MissingExtraError, need
+from ..products.embed import make_untrained
 from ..products.names import fold_name
 from ..products.query import parse_query
 from ..products.scores import score_ranks
@@ -36,7 +35,7 @@ from grocery.products.search import (
     write_index,
 )
 from ..sample.products import CHAINS, SHORT, add_check_digit, latin_name, make_products, spell_name
-from .search import open_search, write_search
+from .search import find_embedder, open_search, write_search
 
 # %% ../../nbs/lib/75_serve.measure.ipynb #7893c52b
 _SYLLABLES = "בר גל דן הר זיו חן טל ים כפר לב מור ניר סל עוז פז צור קם רון שי תם אור גן דר וי מי נו".split()
@@ -173,7 +172,7 @@ def make_questions(
         rows += [(kind, change(name, rng), i) for name, i in zip(some[column], some.product_id, strict=True)]
     return pd.DataFrame(rows, columns=["kind", "text", "product_id"])
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #f49be177
+# %% ../../nbs/lib/75_serve.measure.ipynb #6b7990e2
 def find_answer_ranks(
     search: Callable[[str, bool], Sequence[str]],  # (text, is typing) -> product ids, best first
     questions: pd.DataFrame,  # as `make_questions` makes them
@@ -189,7 +188,7 @@ def find_answer_ranks(
 def make_search(
     engine: object,  # an Engine or an Index
     legs: Sequence[str] | None = None,  # None is all
-) -> Callable[[str, bool], list[str]]:
+) -> Callable[[str, bool], list[str]]:  # (text, is typing) -> ids of products
     "Make a function that gives ids."
     return lambda text, is_typing: find_products(engine, text, 10, legs=legs, is_typing=is_typing).product_id.tolist()
 
@@ -208,7 +207,7 @@ def score_search(
             tables.append(score_ranks(mine, seed).assign(model=model, kind=kind))
     return pd.concat(tables, ignore_index=True)[["model", "kind", "metric", "value", "low", "high", "n"]]
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #2c916a50
+# %% ../../nbs/lib/75_serve.measure.ipynb #317d512c
 def measure_latency(
     search: Callable[[str, bool], object],  # as `make_search` makes it
     texts: Sequence[str],  # questions
@@ -233,32 +232,31 @@ def measure_recall(
     engine: object,  # an Engine or an Index: whose neighbours are judged
     texts: Sequence[str],  # questions
     top: int = 10,  # neighbours
-) -> float:  # share of the exact nearest that the engine finds, 0 to 1
-    "Compare an engine's nearest neighbours with those found by comparing all."
-    shares = []
+) -> float:  # share of its neighbours that are as near as the exact ones, 0 to 1
+    "Compare an engine's nearest neighbours with those found by comparing all; which of several equally near ones it gives is free."
+    engine, shares = as_engine(engine), []
     for text in texts:
-        vector = index.embed([text])[0]
-        exact = _exact_ids(index, vector, top)
-        shares.append(len(exact & _near_ids(engine, text, top)) / len(exact))
+        asked = make_asked(engine, parse_query(text))
+        if asked.vector is not None:
+            rows = engine.find_leg("embedding", asked, EVERYWHERE, top)
+            near = {row["product_id"] for row in engine.read_rows(rows, ["product_id"])}
+            shares.append(_share(_find_exact(index, asked.vector, 20 * top), near, top))
     return float(np.mean(shares))
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #ac674037
-def _exact_ids(index: Index, vector: np.ndarray, top: int) -> set[str]:
-    "Find the nearest products by comparing all."
+
+def _share(exact: list[tuple[float, str]], near: set[str], top: int) -> float:
+    least = exact[:top][-1][0] - 2e-4  # cosines are kept in 16 bits
+    return min(1.0, len({i for score, i in exact if score >= least} & near) / min(top, len(exact)))
+
+# %% ../../nbs/lib/75_serve.measure.ipynb #dc78fa72
+def _find_exact(index: Index, vector: np.ndarray, top: int) -> list[tuple[float, str]]:
+    "Find the nearest products by comparing all: (cosine, id), the nearest first."
     found = []
     for segment, alive in zip(index.segments, index.alive, strict=True):
         matrix = getattr(segment.vectors, "storage", segment.vectors)
         rows, scores = find_near(matrix, vector, top, alive)
-        ids = segment.rows["product_id"].take(rows.tolist()).to_pylist()
-        found += zip((-scores).tolist(), ids, strict=True)
-    return {i for _, i in sorted(found)[:top]}
-
-
-def _near_ids(engine: object, text: str, top: int) -> set[str]:
-    engine = as_engine(engine)
-    asked = make_asked(engine, parse_query(text))
-    rows = engine.find_leg("embedding", asked, EVERYWHERE, top)
-    return {row["product_id"] for row in engine.read_rows(rows, ["product_id"])}
+        found += zip(scores.tolist(), segment.rows["product_id"].take(rows.tolist()).to_pylist(), strict=True)
+    return sorted(found, reverse=True)[:top]
 
 # %% ../../nbs/lib/75_serve.measure.ipynb #cb2a8ef3
 def make_baselines(
@@ -291,18 +289,16 @@ def make_baselines(
         ]
     }
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #b1e7102c
+# %% ../../nbs/lib/75_serve.measure.ipynb #75c363d5
 def _find_embedder(catalogue: pd.DataFrame, model: str) -> tuple[Embed, str]:
     "Read a trained model; where there is none, one that ranks as TF-IDF does and is as fast."
-    try:
-        folder = find_model(model)
-        return read_embedder(folder if (folder / "model.json").exists() else folder / "embedder"), model
-    except GroceryError:
-        return make_untrained(
-            catalogue.name.sample(min(20_000, len(catalogue)), random_state=7).tolist(), 256
-        ), "untrained"
+    embed, name = find_embedder(model)
+    if embed is not None:
+        return embed, name
+    some = catalogue.name.sample(min(20_000, len(catalogue)), random_state=7)
+    return make_untrained(some.tolist(), 256), "untrained"
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #1c998fdc
 def measure_embedded(
     catalogue: pd.DataFrame,  # a catalogue
     embed: Embed,  # an Embedder
@@ -328,7 +324,7 @@ def measure_embedded(
     figures |= measure_latency(make_search(index), texts)
     return index, figures | {"recall_at_10_of_index": round(measure_recall(index, index, texts[:200]), 4)}
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #62f3cb36
+# %% ../../nbs/lib/75_serve.measure.ipynb #38406e25
 @contextmanager
 def _postgres(is_wanted: bool) -> Iterator[str | None]:
     "Run a PostgreSQL of our own where the package that carries one is installed; None where it is not."
@@ -370,7 +366,7 @@ def _database_size(engine) -> float:
     query = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'grocery_search' AND relkind = 'r'"
     return round(float(engine.ask(query)[0][0]) / 1e6, 1)
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #8295d01f
+# %% ../../nbs/lib/75_serve.measure.ipynb #6c2d5a3e
 def bench_search(
     products: int = 100_000,  # of the catalogue
     seed: int = 7,  # draws the catalogue and the questions
