@@ -140,7 +140,7 @@ def test_diets_have_many_spellings(one, other):
         ("לק שקדית גוון 04", "grades", ("shade:4",)),
         ("קמח תירס 500 ל.גלוטן", "diets", ("gluten_free",)),
         ("משקה קל ענבית", "diets", ()),
-        ("רוטב צ'ילי מתוק", "flavours", ("sweet_chili",)),
+        ("רוטב שקדית צ'ילי מתוק", "flavours", ("sweet_chili",)),
         ("משקה בננה ותות", "flavours", ("banana", "strawberry")),
         ("יוג. אפרסק", "words", ("יוגורט", "אפרסק")),
         ("שקד.ארוזה", "words", ("שקד.", "ארוזה")),
