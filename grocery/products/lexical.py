@@ -61,16 +61,16 @@ class Postings:
             return slice(0, 0)
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #b57efb96
+# %% ../../nbs/lib/33_products.lexical.ipynb #a61bb9e3
 _K, _B = 1.2, 0.4  # saturation of repeated words, and how much a long name is held against it
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #b08f51c2
 def _impacts(shares: np.ndarray, lengths: np.ndarray, usual: float) -> np.ndarray:
     "BM25 without rarity, in hundredths."
     worth = shares * (_K + 1) / (shares + _K * (1 - _B + _B * lengths / usual))
     return np.clip(np.rint(100 * worth), 1, 255).astype(np.uint8)
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #719bf895
 def make_postings(
     documents: Iterable[Sequence[Sequence[str]]],  # for each row its spellings, each a list of terms
     usual: float,  # usual number of terms of a spelling
@@ -90,7 +90,7 @@ def make_postings(
         np.array(keys, np.uint64), np.array(sizes, np.int64), np.array(spellings, np.int64), np.array(lengths), usual
     )
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #7418df20
+# %% ../../nbs/lib/33_products.lexical.ipynb #f3ec6bbe
 def _sort_postings(
     keys: np.ndarray, sizes: np.ndarray, spellings: np.ndarray, lengths: np.ndarray, usual: float
 ) -> Postings:
@@ -108,7 +108,7 @@ def _sort_postings(
     terms, starts = np.unique(keys, return_index=True)
     return Postings(terms, np.append(starts, len(keys)).astype(np.int64), rows, worth)
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #376c6e1d
+# %% ../../nbs/lib/33_products.lexical.ipynb #8b9037e6
 @dataclass(frozen=True)
 class Group:
     "One word of a question, in all the forms that would do."
@@ -117,7 +117,7 @@ class Group:
     weights: tuple[float, ...]  # 0 to 1, one for each
     is_asked: bool = True  # False for what the question says twice: "1 litre" also as 1000 ml
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #dba11d5d
+# %% ../../nbs/lib/33_products.lexical.ipynb #8f75d6f1
 def count_rows(
     postings: Postings,  # an index
     terms: Sequence[str],  # words or pieces
@@ -136,7 +136,7 @@ def count_rows(
         )
     return np.where(known, ends - starts, 0)
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #a19b33f6
 def make_rarity(
     rows: int,  # that hold a term
     total: int,  # rows
@@ -144,7 +144,7 @@ def make_rarity(
     "Tell how telling a term is."
     return float(np.log1p((total - rows + 0.5) / (rows + 0.5)))
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #69b4d484
+# %% ../../nbs/lib/33_products.lexical.ipynb #9898659b
 def score_groups(
     postings: Postings,  # an index
     groups: Sequence[Group],  # the words of a question
@@ -157,14 +157,14 @@ def score_groups(
         (_add_best if len(group.words) > 1 else _add_one)(postings, group, rarity, total)
     return total
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #d36af654
+# %% ../../nbs/lib/33_products.lexical.ipynb #d57d4c83
 def _add_one(postings: Postings, group: Group, rarity: float, total: np.ndarray) -> None:
     "Add a word that has one form."
     part = postings.find(make_key(group.words[0]))
     if part.stop > part.start:
         total[postings.rows[part]] += np.float32(group.weights[0] * rarity / 100) * postings.impacts[part]
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #5a7aaf0d
 def _add_best(postings: Postings, group: Group, rarity: float, total: np.ndarray) -> None:
     "Add the best form of a group to each row."
     best = np.zeros(len(total), np.float32)
@@ -174,7 +174,7 @@ def _add_best(postings: Postings, group: Group, rarity: float, total: np.ndarray
         best[rows] = np.maximum(best[rows], np.float32(weight * rarity / 100) * postings.impacts[part])
     total += best
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #29c48e36
+# %% ../../nbs/lib/33_products.lexical.ipynb #db2bcd22
 @dataclass(frozen=True)
 class Vocabulary:
     "The words of an index, in order, and what is left of them without one letter."
@@ -203,10 +203,10 @@ class Vocabulary:
             found.update(self.cut_words[first:last].tolist())
         return sorted(w for i in found if (w := str(self.words[i])) != word and is_slip(word, w))
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #9bf522d8
+# %% ../../nbs/lib/33_products.lexical.ipynb #ef5909c0
 _LONGEST = 24  # letters; longer words are not completed or mended
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #f39bdf8d
 @lru_cache(maxsize=1 << 16)
 def make_cuts(
     word: str,  # a folded word
@@ -216,7 +216,7 @@ def make_cuts(
         return ()
     return (word, *sorted({word[:i] + word[i + 1 :] for i in range(len(word))}))
 
-
+# %% ../../nbs/lib/33_products.lexical.ipynb #cf46d3ed
 def is_slip(
     one: str,  # a word
     other: str,  # another
@@ -231,7 +231,7 @@ def is_slip(
     swapped = one[start : start + 2] == other[start : start + 2][::-1] and one[start + 2 :] == other[start + 2 :]
     return rest[0] == rest[1] or swapped
 
-# %% ../../nbs/lib/33_products.lexical.ipynb #f28aa9be
+# %% ../../nbs/lib/33_products.lexical.ipynb #09dd1f7f
 def make_vocabulary(
     words: Iterable[str],  # folded, in any order, repeated or not
 ) -> Vocabulary:

@@ -21,11 +21,11 @@ from .lexical import Group, make_words
 from .names import Attributes, make_attributes
 from ..text import fold, normalise_text
 
-# %% ../../nbs/lib/33_products.query.ipynb #e1ff6ecb
+# %% ../../nbs/lib/33_products.query.ipynb #3d1c7408
 LONGEST_TEXT = 500  # characters
 MOST_WORDS = 24  # of a question; more are left out
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #b2fab220
 @dataclass(frozen=True)
 class Query:
     "A question, read."
@@ -37,11 +37,11 @@ class Query:
     attributes: Attributes  # what it asks for
     is_typing: bool = False  # its last word may be unfinished
 
-# %% ../../nbs/lib/33_products.query.ipynb #d351ec9f
+# %% ../../nbs/lib/33_products.query.ipynb #4f5189c2
 _CODE = re.compile(r"\d[\d\s-]*")
 _SHORT = re.compile(r"([^\W\d_]{2,})'(?![^\W\d_])")
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #6f7c9458
 def check_text(
     text: str,  # what somebody typed
 ) -> str:  # tidied, without characters that control
@@ -52,7 +52,7 @@ def check_text(
         raise GroceryError(f"A search text of {len(text):,} characters: allowed are up to {LONGEST_TEXT}. Shorten it.")
     return normalise_text(text)
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #5f625def
 def parse_query(
     text: str,  # what somebody typed or scanned
     is_typing: bool = False,  # True while they type: the last word may be unfinished
@@ -65,12 +65,12 @@ def parse_query(
     code = re.sub(r"[\s-]", "", text) if _CODE.fullmatch(text) else ""
     return Query(text, words, short, code if code.isascii() else "", make_attributes(text), ends_open)
 
-# %% ../../nbs/lib/33_products.query.ipynb #f967317b
+# %% ../../nbs/lib/33_products.query.ipynb #8b26a791
 _PREFIXES = "והבלמשכ"
 _ENDINGS = ("יות", "ימ", "ות", "ה", "ת", "י")
 _BENT, _GLUED, _DOUBLED, _CUT = 0.7, 0.7, 0.85, 0.5  # what a form is worth beside the word itself
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #c85960d2
 @lru_cache(maxsize=1 << 14)
 def make_forms(
     word: str,  # a folded word
@@ -87,10 +87,10 @@ def make_forms(
     forms |= {w: _DOUBLED for w in (word.replace("וו", "ו"), word.replace("יי", "י"), word.replace("י", "יי", 1))}
     return {form: weight for form, weight in forms.items() if form != word}
 
-# %% ../../nbs/lib/33_products.query.ipynb #faee4f98
+# %% ../../nbs/lib/33_products.query.ipynb #340c10eb
 _LATIN = re.compile(r"[a-z][a-z&.]*")
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #0e067ba7
 def make_glossary(
     pairs: Sequence[tuple[str, str]],  # (english, hebrew), phrases
 ) -> dict[str, tuple[str, ...]]:  # folded English -> folded Hebrew phrases, in the order given
@@ -101,7 +101,7 @@ def make_glossary(
             found.setdefault(fold(english), {})[fold(hebrew)] = None
     return {english: tuple(hebrew) for english, hebrew in found.items()}
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #65bde270
 def find_phrases(
     words: Sequence[str],  # folded words of a question
     glossary: Mapping[str, tuple[str, ...]],  # as `make_glossary` makes it
@@ -117,7 +117,7 @@ def find_phrases(
                 break
     return parts
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #a212cd7f
 def _translate(part: tuple[str, ...], glossary: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     "Look a phrase up, also without a plural s."
     if not glossary or not all(_LATIN.fullmatch(w) for w in part):
@@ -125,7 +125,7 @@ def _translate(part: tuple[str, ...], glossary: Mapping[str, tuple[str, ...]]) -
     phrase = " ".join(part)
     return glossary.get(phrase) or (glossary.get(phrase[:-1], ()) if phrase.endswith("s") else ())
 
-# %% ../../nbs/lib/33_products.query.ipynb #8768a64d
+# %% ../../nbs/lib/33_products.query.ipynb #d22292bc
 class Lexicon(Protocol):
     "What a question must be able to ask an index about words."
 
@@ -151,14 +151,14 @@ class Lexicon(Protocol):
 _COMPLETED, _MENDED, _MOST = 0.75, 0.65, 24  # weights, and forms of each kind
 _RARE = 1  # a word in so few rows may be somebody's slip
 
-# %% ../../nbs/lib/33_products.query.ipynb #a2050d6d
+# %% ../../nbs/lib/33_products.query.ipynb #9608088a
 def _likely(words: list[str], lexicon: Lexicon) -> list[str]:
     "The most frequent words, at most _MOST; ties in order."
     counts = lexicon.count(words)
     order = np.argsort(-counts, kind="stable")[:_MOST]
     return [words[i] for i in order if counts[i]]
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #c71a9442
 def find_forms(
     word: str,  # a folded word of a question
     lexicon: Lexicon,  # of the index
@@ -177,7 +177,7 @@ def find_forms(
         found = {w: _MENDED for w in _likely(lexicon.near(word), lexicon)} | found
     return {word: found.pop(word)} | found
 
-# %% ../../nbs/lib/33_products.query.ipynb #e0609c03
+# %% ../../nbs/lib/33_products.query.ipynb #eb746512
 def make_terms(
     attributes: Attributes,  # of a name or of a question
 ) -> list[str]:  # "@1000ml", "@x6": what a size is under whatever spelling
@@ -185,7 +185,7 @@ def make_terms(
     size = [f"@{attributes.quantity:g}{attributes.unit}"] if attributes.quantity and attributes.unit else []
     return size + ([f"@x{attributes.pack_count}"] if attributes.pack_count else [])
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #7424fecb
 def make_groups(
     query: Query,  # read
     lexicon: Lexicon,  # of the index
@@ -204,7 +204,7 @@ def make_groups(
     sizes = [t for t in make_terms(query.attributes) if lexicon.count([t])[0]]
     return groups + [Group((t,), (1.0,), False) for t in sizes]
 
-# %% ../../nbs/lib/33_products.query.ipynb #57dc91ab
+# %% ../../nbs/lib/33_products.query.ipynb #5283b141
 def _translated(words: tuple[str, ...], phrases: tuple[str, ...], lexicon: Lexicon) -> list[Group]:
     "Make one group for each word of the longest phrase; other phrases and the English words join in."
     split = sorted((p.split() for p in phrases[:4]), key=len, reverse=True)
@@ -216,7 +216,7 @@ def _translated(words: tuple[str, ...], phrases: tuple[str, ...], lexicon: Lexic
             slot.update({w: max(weight, slot.get(w, 0)) for w, weight in forms.items()})
     return [Group(tuple(g), tuple(g.values())) for g in groups]
 
-# %% ../../nbs/lib/33_products.query.ipynb #489ce0d6
+# %% ../../nbs/lib/33_products.query.ipynb #27024cde
 _WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the unit of the fused score; chosen on names of real chains
     "percent": (0.15, -0.6, -0.1),
     "quantity": (0.1, -0.15, 0.0),
@@ -228,7 +228,7 @@ _WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the uni
 }
 _UNASKED = -0.04  # for each thing a product has that nobody asked for: zero, light, six together
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #006364b5
 @dataclass(frozen=True)
 class Agreement:
     "How a product fits what was asked for."
@@ -237,26 +237,26 @@ class Agreement:
     same: tuple[str, ...]  # what agrees
     conflicts: tuple[str, ...]  # what differs
 
-# %% ../../nbs/lib/33_products.query.ipynb #02bda667
+# %% ../../nbs/lib/33_products.query.ipynb #acfe3748
 _AGREES, _DIFFERS, _SILENT = range(3)
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #a070f971
 def _compare_sets(asked, has) -> int:
     return _AGREES if all(a in has for a in asked) else _DIFFERS if has else _SILENT
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #24038bb9
 def _compare_quantity(asked: Attributes, has: Mapping) -> int:
     sizes = [s for s in (has.get("quantity"), has.get("each")) if s and has.get("unit") == asked.unit]
     if not sizes:
         return _SILENT
     return _AGREES if any(abs(s - asked.quantity) <= 0.02 * max(s, asked.quantity) for s in sizes) else _DIFFERS
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #f81e7048
 def _compare_grades(asked, has) -> int:
     kinds = {g.partition(":")[0] for g in asked}
     return _compare_sets(asked, [g for g in has if g.partition(":")[0] in kinds])
 
-# %% ../../nbs/lib/33_products.query.ipynb #91cd6911
+# %% ../../nbs/lib/33_products.query.ipynb #5c850c51
 def _compare(asked: Attributes, has: Mapping) -> Iterator[tuple[str, int]]:
     "Go through what is asked for."
     if asked.percents:
@@ -274,7 +274,7 @@ def _compare(asked: Attributes, has: Mapping) -> Iterator[tuple[str, int]]:
     if asked.grades:
         yield "grade", _compare_grades(asked.grades, has.get("grades", ()))
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #ab0427a1
 def compare_attributes(
     asked: Attributes,  # of the question
     has: Mapping,  # of the product: the fields of Attributes, those it has
@@ -288,14 +288,14 @@ def compare_attributes(
     same, conflicts = (tuple(n for n, said in found if said == wanted) for wanted in (_AGREES, _DIFFERS))
     return Agreement(score, same, conflicts)
 
-# %% ../../nbs/lib/33_products.query.ipynb #56158ca6
+# %% ../../nbs/lib/33_products.query.ipynb #a496ff0c
 def strip_code(
     code: str,  # a barcode or an item code
 ) -> str:  # without leading zeros
     "Take leading zeros off."
     return code.lstrip("0") or "0"
 
-
+# %% ../../nbs/lib/33_products.query.ipynb #63d5aa19
 def make_codes(
     digits: str,  # digits as scanned or typed
 ) -> list[str]:  # codes it may stand for, without leading zeros; the likeliest first

@@ -54,7 +54,7 @@ from grocery.products.query import (
 from ..store.lake import find_commit, open_lake
 from ..text import fold
 
-# %% ../../nbs/lib/33_products.search.ipynb #0562461b
+# %% ../../nbs/lib/33_products.search.ipynb #715e6f82
 CATALOGUE = [
     "product_id",
     "gtin",
@@ -70,7 +70,7 @@ CATALOGUE = [
 ]
 _LISTS = ("names", "codes", "chains")
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #81f0764b
 def make_catalogue(
     products: pd.DataFrame,  # `products` by its contract
     items: pd.DataFrame,  # `items` by its contract, with the product_id of each
@@ -86,13 +86,13 @@ def make_catalogue(
     found = products.assign(name=names).reindex(columns=CATALOGUE)
     return found.dropna(subset=["name"]).sort_values("product_id", ignore_index=True)
 
-# %% ../../nbs/lib/33_products.search.ipynb #2b683a53
+# %% ../../nbs/lib/33_products.search.ipynb #9351e143
 _OWN = "coalesce(gtin, chain_id || ':' || item_code)"  # where nobody has made products yet
 _FIRST = f"""SELECT {_OWN} AS product_id, any_value(gtin) AS gtin, arg_max(item_name, length(item_name)) AS name_hebrew,
     NULL AS name_english, NULL AS brand, NULL AS category, NULL AS quantity, NULL AS unit FROM items WHERE item_name IS NOT NULL GROUP BY ALL"""
 _LINKED = "SELECT product_id, chain_id, item_code, item_name FROM items JOIN product_items USING (chain_id, item_code)"
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #d29aceff
 def read_catalogue(
     lake: str | None = None,  # folder or address; None is the setting `lake`
 ) -> pd.DataFrame:  # the columns of CATALOGUE, by product_id
@@ -104,7 +104,7 @@ def read_catalogue(
     items = place.sql(f"SELECT {_OWN} AS product_id, chain_id, item_code, item_name FROM items").to_pandas()
     return make_catalogue(place.sql(_FIRST).to_pandas(), items)
 
-# %% ../../nbs/lib/33_products.search.ipynb #510ecf65
+# %% ../../nbs/lib/33_products.search.ipynb #67c17ccb
 def _tidy(product: Mapping) -> dict:
     "Bring a product to the columns of a catalogue; raise GroceryError where its id or its name is missing."
     row = {c: product.get(c) for c in CATALOGUE}
@@ -117,7 +117,7 @@ def _tidy(product: Mapping) -> dict:
         raise GroceryError(f"A product to be searched: received {row}, allowed: a row with product_id and name.")
     return row | {"product_id": str(row["product_id"]), "name": str(row["name"])}
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #6624c016
 def make_digest(
     row: dict,  # a product, tidied
 ) -> str:  # 32 hexadecimal digits
@@ -126,17 +126,17 @@ def make_digest(
         json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace"), digest_size=16
     ).hexdigest()
 
-# %% ../../nbs/lib/33_products.search.ipynb #6f9d48c1
+# %% ../../nbs/lib/33_products.search.ipynb #aba7eacb
 def _spellings(row: dict) -> list[str]:
     "List the different names of a product in Hebrew, or in whatever it has."
     return list(dict.fromkeys([row["name"], *row["names"]]))
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #1d375b32
 def _extras(row: dict) -> list[str]:
     "List words that hold for a product beside its spellings: English, the brand."
     return make_words(row["name_english"] or "") + make_words(row["brand"] or "")
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #48c0a986
 def _merge(names: list[str]) -> dict:
     "Read attributes from a product's fullest name; what that one does not say, from the next ones."
     found: dict = {}
@@ -147,7 +147,7 @@ def _merge(names: list[str]) -> dict:
         found = said | found
     return found
 
-# %% ../../nbs/lib/33_products.search.ipynb #7422a5a9
+# %% ../../nbs/lib/33_products.search.ipynb #9d84660a
 def make_row(
     product: Mapping,  # a row of a catalogue
 ) -> dict:  # as it is kept
@@ -163,14 +163,14 @@ def make_row(
     kept = {"digest": digest, "words": " ".join(every), "length": length, "said": json.dumps(said, ensure_ascii=False)}
     return row | kept | {"spelled": words}  # the last is not stored: it is worked out again where it is missing
 
-# %% ../../nbs/lib/33_products.search.ipynb #3e5d4a5e
+# %% ../../nbs/lib/33_products.search.ipynb #803dbf20
 _SCHEMA = pa.schema(
     [(c, pa.list_(pa.string()) if c in _LISTS else pa.float64() if c == "quantity" else pa.string()) for c in CATALOGUE]
     + [("digest", pa.string()), ("words", pa.string()), ("length", pa.float64()), ("said", pa.string())]
 )
 _USUAL_WORDS, _USUAL_PIECES = 6.0, 24.0  # of a spelling
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #15049f81
 @dataclass(frozen=True)
 class Segment:
     "Products that were indexed together. It never changes."
@@ -189,7 +189,7 @@ class Segment:
     def __len__(self) -> int:
         return len(self.ties)
 
-# %% ../../nbs/lib/33_products.search.ipynb #dd67fc60
+# %% ../../nbs/lib/33_products.search.ipynb #f12f9307
 def _facets(row: dict) -> list[str]:
     brands = {fold(row["brand"] or ""), json.loads(row["said"]).get("brand") or ""} - {""}
     chains = [f"chain:{c}" for c in row["chains"]]
@@ -199,7 +199,7 @@ def _facets(row: dict) -> list[str]:
         *([f"category:{row['category']}"] if row["category"] else []),
     ]
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #e90c751a
 def _write_codes(rows: list[dict]) -> tuple[bytes, np.ndarray]:
     "Write each row's codes as a line: |7290000000015|42|"
     lines = []
@@ -208,13 +208,13 @@ def _write_codes(rows: list[dict]) -> tuple[bytes, np.ndarray]:
         lines.append(("|" + "".join(f"{c}|" for c in codes) + "\n").encode("utf-8", "replace"))
     return b"".join(lines), np.cumsum([0, *map(len, lines)], dtype=np.int64)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #5bf74610
 def _sizes(row: dict) -> list[str]:
     said = json.loads(row["said"])
     size = [f"@{said['quantity']:g}{said['unit']}"] if said.get("quantity") and said.get("unit") else []
     return size + ([f"@x{said['pack_count']}"] if said.get("pack_count") else [])
 
-# %% ../../nbs/lib/33_products.search.ipynb #d041c320
+# %% ../../nbs/lib/33_products.search.ipynb #219c657d
 def make_segment(
     rows: list[dict],  # as `make_row` makes them
     vectors: np.ndarray | None = None,  # one unit row for each; None without a model
@@ -241,7 +241,7 @@ def make_segment(
         None if vectors is None else _make_vectors(vectors, exact_below),
     )
 
-# %% ../../nbs/lib/33_products.search.ipynb #9fb2a39e
+# %% ../../nbs/lib/33_products.search.ipynb #57acb81f
 def _make_vectors(matrix: np.ndarray, exact_below: int):
     "Put vectors into faiss: all of them one after the other, or a graph."
     faiss, dimensions = need("faiss", "ml"), matrix.shape[1]
@@ -257,7 +257,7 @@ def _make_vectors(matrix: np.ndarray, exact_below: int):
     vectors.add(matrix)
     return vectors
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #3782f1f6
 def find_near(
     vectors: object,  # a faiss index of a segment
     asked: np.ndarray,  # a unit vector
@@ -281,10 +281,10 @@ def find_near(
     found = rows[0] >= 0
     return rows[0][found], scores[0][found].round(4)
 
-# %% ../../nbs/lib/33_products.search.ipynb #8b1c62aa
+# %% ../../nbs/lib/33_products.search.ipynb #1c0569a2
 Embed = Callable[[list[str]], np.ndarray]  # names -> unit rows, float32
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #2a59c2b8
 def embed_rows(
     rows: list[dict],  # as `make_row` makes them
     embed: Embed,  # an Embedder
@@ -298,10 +298,10 @@ def embed_rows(
     middle = np.add.reduceat(matrix, starts, axis=0) if rows else matrix
     return (middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
-# %% ../../nbs/lib/33_products.search.ipynb #4b303d74
+# %% ../../nbs/lib/33_products.search.ipynb #8305e3d5
 OFFERS = ["product_id", "chain_id", "store_id", "price_ils"]
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #d1f012b6
 @dataclass(frozen=True)
 class Offers:
     "The lowest price of each product everywhere, in each chain, and in each store."
@@ -311,7 +311,7 @@ class Offers:
     products: np.ndarray  # uint64: as `ties` of a segment
     prices: np.ndarray  # float32, ILS
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #235ec143
 def make_offers(
     offers: pd.DataFrame,  # the columns of OFFERS; other columns are left out
 ) -> Offers:
@@ -330,12 +330,12 @@ def make_offers(
     terms, starts = np.unique(places[first], return_index=True)
     return Offers(terms, np.append(starts, first.sum()).astype(np.int64), products[first], prices[first])
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #c639c3c9
 def _keys(values: pd.Series) -> np.ndarray:
     codes, names = pd.factorize(values.astype(str))
     return np.array([make_key(n) for n in names], np.uint64)[codes] if len(codes) else np.zeros(0, np.uint64)
 
-# %% ../../nbs/lib/33_products.search.ipynb #bd9ed61c
+# %% ../../nbs/lib/33_products.search.ipynb #55fbd965
 @dataclass(frozen=True)
 class Where:
     "What a hit must be. None leaves it open."
@@ -361,7 +361,7 @@ class Where:
 
 EVERYWHERE = Where()
 
-# %% ../../nbs/lib/33_products.search.ipynb #ec42af25
+# %% ../../nbs/lib/33_products.search.ipynb #08763ad1
 @dataclass(frozen=True)
 class Index:
     "Products that can be searched. Updating gives another index; this one stays as it is."
@@ -397,19 +397,19 @@ class Index:
 
 LEGS = ("words", "pieces", "embedding")
 
-# %% ../../nbs/lib/33_products.search.ipynb #c3266bac
+# %% ../../nbs/lib/33_products.search.ipynb #c6ae69e8
 def _parts(index: Index) -> Iterator[tuple[int, Segment, np.ndarray | None]]:
     "Go through an index: where its rows begin, the segment, and the rows that count (None is all)."
     return zip(index._offsets.tolist(), index.segments, index._alive, strict=False)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #33a79269
 def _live_rows(index: Index, columns: Sequence[str]) -> Iterator[tuple[int, dict]]:
     for start, segment, alive in _parts(index):
         for place, row in enumerate(segment.rows.select(columns).to_pylist()):
             if alive is None or alive[place]:
                 yield start + place, row
 
-# %% ../../nbs/lib/33_products.search.ipynb #c6c97f94
+# %% ../../nbs/lib/33_products.search.ipynb #15fe2643
 @dataclass(frozen=True)
 class Changes:
     "What must be done to an index."
@@ -420,7 +420,7 @@ class Changes:
     changed: int = 0
     same: int = 0
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #57a34ed1
 def find_changes(
     index: Index,  # as it is
     catalogue: pd.DataFrame | Iterable[Mapping],  # as it should be: all of it
@@ -436,11 +436,11 @@ def find_changes(
             added, changed = added + (before is None), changed + (before is not None)
     return Changes(products, sorted(set(known) - seen), added, changed, len(seen) - len(products))
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #2c883bdb
 def _records(catalogue: pd.DataFrame | Iterable[Mapping]) -> list[Mapping]:
     return catalogue.to_dict("records") if isinstance(catalogue, pd.DataFrame) else list(catalogue)
 
-# %% ../../nbs/lib/33_products.search.ipynb #a4163f75
+# %% ../../nbs/lib/33_products.search.ipynb #427aa43c
 def update_index(
     index: Index,  # stays as it is
     products: pd.DataFrame | Iterable[Mapping] = (),  # new and changed products, rows of a catalogue
@@ -459,7 +459,7 @@ def update_index(
     kept = _merge_segments(kept)
     return replace(index, segments=tuple(s for s, _ in kept), alive=tuple(a for _, a in kept))
 
-# %% ../../nbs/lib/33_products.search.ipynb #9e9130a7
+# %% ../../nbs/lib/33_products.search.ipynb #11145697
 def _merge_segments(parts: list[tuple[Segment, np.ndarray]]) -> list[tuple[Segment, np.ndarray]]:
     "Make small segments into one as they gather, and one that is mostly struck out anew."
     parts = [_join([p]) if np.count_nonzero(p[1]) < 0.5 * len(p[0]) else p for p in parts]
@@ -469,7 +469,7 @@ def _merge_segments(parts: list[tuple[Segment, np.ndarray]]) -> list[tuple[Segme
         parts.sort(key=lambda p: -len(p[0]))
     return parts
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #9d14817f
 def _join(parts: list[tuple[Segment, np.ndarray]]) -> tuple[Segment, np.ndarray]:
     "Make one segment of the rows that count."
     rows, vectors = [], []
@@ -480,7 +480,7 @@ def _join(parts: list[tuple[Segment, np.ndarray]]) -> tuple[Segment, np.ndarray]
     segment = make_segment(rows, np.concatenate(vectors) if vectors else None)
     return segment, np.ones(len(rows), bool)
 
-# %% ../../nbs/lib/33_products.search.ipynb #190eadfe
+# %% ../../nbs/lib/33_products.search.ipynb #36b9737a
 def make_index(
     catalogue: pd.DataFrame | Iterable[Mapping],  # products, see CATALOGUE
     embed: Embed | None = None,  # an Embedder; None searches by words and pieces only
@@ -497,7 +497,7 @@ def make_index(
     )
     return update_index(empty, catalogue)
 
-# %% ../../nbs/lib/33_products.search.ipynb #ed54a992
+# %% ../../nbs/lib/33_products.search.ipynb #03ebc93b
 def find_prices(
     index: Index,  # with offers
     place: str,  # "", a chain, or chain:store
@@ -512,20 +512,20 @@ def find_prices(
         index._prices[place] = [_look_up(s.ties, known, prices) for s in index.segments]
     return index._prices[place]
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #ef9cb9fe
 def _look_up(asked: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(known):
         return np.full(len(asked), np.nan, np.float32)
     places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     return np.where(known[places] == asked, values[places], np.float32(np.nan))
 
-# %% ../../nbs/lib/33_products.search.ipynb #224088b7
+# %% ../../nbs/lib/33_products.search.ipynb #12e658b3
 def _facet(segment: Segment, term: str) -> np.ndarray:
     mask = np.zeros(len(segment), bool)
     mask[segment.facets.rows[segment.facets.find(make_key(term))]] = True
     return mask
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #9b7f5441
 def _check_where(index: Index, where: Where) -> None:
     "Raise GroceryError for a filter that this index cannot answer."
     asks_price = where.min_price is not None or where.max_price is not None
@@ -538,11 +538,11 @@ def _check_where(index: Index, where: Where) -> None:
             known = {v for s in index.segments for v in pc.unique(_flat(s.rows[column])).to_pylist() if v}
             choose(value, known, name)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #655ee0be
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.list_flatten(column) if pa.types.is_list(column.type) else column
 
-# %% ../../nbs/lib/33_products.search.ipynb #eccd8ec9
+# %% ../../nbs/lib/33_products.search.ipynb #12db1208
 def find_allowed(
     index: Index,  # what is searched
     where: Where,  # what a hit must be
@@ -568,7 +568,7 @@ def find_allowed(
             mask &= (prices >= low) & (prices <= high)
     return found
 
-# %% ../../nbs/lib/33_products.search.ipynb #01bea6a1
+# %% ../../nbs/lib/33_products.search.ipynb #e4a4525a
 class Engine(Protocol):
     "What can be searched: an index in a folder or in memory, or a database."
 
@@ -616,7 +616,7 @@ class Engine(Protocol):
     ) -> list[float | None]:  # ILS, the lowest there
         "Read what rows cost."
 
-# %% ../../nbs/lib/33_products.search.ipynb #d353519c
+# %% ../../nbs/lib/33_products.search.ipynb #07345541
 def _top(parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]], top: int) -> list[int]:
     "Take the best of all segments: (where its rows begin, rows, scores, ties) -> rows."
     best = []
@@ -631,7 +631,7 @@ def _top(parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]], top: int) 
     rows, scores, ties = (np.concatenate(columns) for columns in zip(*best, strict=True))
     return rows[np.lexsort((ties, -scores))[:top]].tolist()
 
-# %% ../../nbs/lib/33_products.search.ipynb #c12cd5cd
+# %% ../../nbs/lib/33_products.search.ipynb #322245f5
 @dataclass(frozen=True)
 class _Words:
     "The words of an index."
@@ -648,7 +648,7 @@ class _Words:
     def near(self, word: str) -> list[str]:
         return sorted({w for s in self.index.segments for w in s.vocabulary.near(word)})
 
-# %% ../../nbs/lib/33_products.search.ipynb #9c6f5946
+# %% ../../nbs/lib/33_products.search.ipynb #10333786
 def _rarities(groups: Sequence[Group], lexicon: Lexicon, total: int) -> list[float]:
     "Tell how telling each group is: its forms together, each as far as it counts."
     words = [w for g in groups for w in g.words]
@@ -656,14 +656,14 @@ def _rarities(groups: Sequence[Group], lexicon: Lexicon, total: int) -> list[flo
     ends = np.cumsum([len(g.words) for g in groups])
     return [make_rarity(min(float(part.sum()), total), total) for part in np.split(counts, ends[:-1])]
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #7b3a3d76
 def _piece_groups(words: Sequence[str], index: Index) -> tuple[list[Group], list[float]]:
     pieces = list(dict.fromkeys(p for w in words for p in make_pieces(w)))
     counts = np.sum([count_rows(s.pieces, pieces, alive) for _, s, alive in _parts(index)], axis=0)
     found = [(Group((p,), (1.0,)), make_rarity(c, len(index))) for p, c in zip(pieces, counts, strict=True) if c]
     return [g for g, _ in found], [r for _, r in found]
 
-# %% ../../nbs/lib/33_products.search.ipynb #bd87d568
+# %% ../../nbs/lib/33_products.search.ipynb #2887e179
 @dataclass(frozen=True)
 class Asked:
     "A question as the legs take it."
@@ -674,7 +674,7 @@ class Asked:
     words: tuple[str, ...]  # the first form of each word: Hebrew where the glossary knows it
     vector: np.ndarray | None
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #8b50ff67
 def make_asked(
     engine: Engine,  # what is searched
     query: Query,  # read
@@ -688,7 +688,7 @@ def make_asked(
     vector = engine.embed([text])[0] if with_vector and engine.embed is not None and words else None
     return Asked(query, tuple(groups), tuple(rarities), words, vector)
 
-# %% ../../nbs/lib/33_products.search.ipynb #d56c8376
+# %% ../../nbs/lib/33_products.search.ipynb #41dca29f
 @dataclass(frozen=True)
 class _Embedded:
     "An index in memory or in a folder, as an engine."
@@ -743,14 +743,14 @@ class _Embedded:
                     return start + place
         return None
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #8d45845a
 def as_engine(
     index: Engine | Index,  # what is searched
 ) -> Engine:
     "Take an index in memory or in a folder as an engine; an engine is one already."
     return _Embedded(index) if isinstance(index, Index) else index
 
-# %% ../../nbs/lib/33_products.search.ipynb #abdbeb97
+# %% ../../nbs/lib/33_products.search.ipynb #22add320
 def _find_leg(index: Index, leg: str, asked: Asked, where: Where, top: int) -> list[int]:
     allowed = find_allowed(index, where)
     if leg == "embedding":
@@ -763,7 +763,7 @@ def _find_leg(index: Index, leg: str, asked: Asked, where: Where, top: int) -> l
         parts.append((start, rows, scores[rows], segment.ties[rows]))
     return _top(parts, top)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #5f231aeb
 def _find_by_vector(index: Index, vector: np.ndarray | None, allowed: list, top: int) -> list[int]:
     parts = []
     for (start, segment, _), mask in zip(_parts(index), allowed, strict=True):
@@ -772,7 +772,7 @@ def _find_by_vector(index: Index, vector: np.ndarray | None, allowed: list, top:
             parts.append((start, rows, scores, segment.ties[rows]))
     return _top(parts, top)
 
-# %% ../../nbs/lib/33_products.search.ipynb #bd6c051f
+# %% ../../nbs/lib/33_products.search.ipynb #8058aa5c
 def _lines(segment: Segment, wanted: bytes, most: int) -> Iterator[int]:
     "Go through the rows whose line of codes holds something."
     at = segment.codes.find(wanted)
@@ -784,7 +784,7 @@ def _lines(segment: Segment, wanted: bytes, most: int) -> Iterator[int]:
 
 _PART = 5  # digits; fewer are no part of a barcode
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #285dd03b
 def _find_codes(index: Index, codes: Sequence[str], where: Where, top: int) -> list[int]:
     allowed = find_allowed(index, where)
     forms = [f"|{c}|" for c in codes] + ([f"|{codes[0]}", codes[0]] if len(codes[0]) >= _PART else [])
@@ -799,7 +799,7 @@ def _find_codes(index: Index, codes: Sequence[str], where: Where, top: int) -> l
             break
     return list(found)[:top]
 
-# %% ../../nbs/lib/33_products.search.ipynb #55b3ee7a
+# %% ../../nbs/lib/33_products.search.ipynb #40fdb0ca
 def _read_rows(index: Index, rows: Sequence[int], columns: Sequence[str]) -> list[dict]:
     rows = np.asarray(rows, np.int64)
     result: list = [None] * len(rows)
@@ -811,7 +811,7 @@ def _read_rows(index: Index, rows: Sequence[int], columns: Sequence[str]) -> lis
                 result[place] = dict(zip(columns, values, strict=True))
     return result
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #c226d124
 def _read_prices(index: Index, rows: Sequence[int], where: Where) -> list[float | None]:
     if index.offers is None:
         return [None] * len(rows)
@@ -821,12 +821,12 @@ def _read_prices(index: Index, rows: Sequence[int], where: Where) -> list[float 
     found = [float(prices[p][row - starts[p]]) for p, row in zip(places, rows, strict=True)]
     return [None if price != price else round(price, 2) for price in found]
 
-# %% ../../nbs/lib/33_products.search.ipynb #02d8fdec
+# %% ../../nbs/lib/33_products.search.ipynb #7acb9905
 _RANK = 60  # k of reciprocal rank fusion, as its authors chose it
 _DEPTH, _POOL = 100, 80  # rows that each leg gives, and rows whose attributes are compared
 LEG_WEIGHTS = {"words": 1.0, "pieces": 0.7, "embedding": 1.0}
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #3dad545c
 def fuse_ranks(
     found: Mapping[str, Sequence[int]],  # leg -> rows, best first
 ) -> dict[int, float]:  # row -> 0 to 1: 1 for the first of every leg
@@ -838,14 +838,14 @@ def fuse_ranks(
     total = sum(LEG_WEIGHTS[leg] for leg in found) or 1.0
     return {row: score / total for row, score in scores.items()}
 
-# %% ../../nbs/lib/33_products.search.ipynb #ffafe7b5
+# %% ../../nbs/lib/33_products.search.ipynb #6915d64e
 _COVERED, _EXACT, _BEGINS = (
     0.8,
     0.05,
     0.1,
 )  # worth of holding all words of the question, no others, and beginning with one
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #eb7ebf68
 def make_worth(
     asked: Asked,  # a question
 ) -> dict[str, tuple[int, float, float]]:  # word -> its group, its weight, and its group's share of the question
@@ -859,7 +859,7 @@ def make_worth(
                 worth[word] = (place, weight, rarity / total)
     return worth
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #0d93dc42
 def score_words(
     worth: Mapping[str, tuple[int, float, float]],  # as `make_worth` makes it
     words: str,  # of a product, joined by blanks, those of its name first
@@ -878,11 +878,11 @@ def score_words(
     matched = sum(weight for weight, _ in best.values())
     return _COVERED * held + _EXACT * min(1.0, matched / max(length, 1.0)) + _BEGINS * begins
 
-# %% ../../nbs/lib/33_products.search.ipynb #ba3eb855
+# %% ../../nbs/lib/33_products.search.ipynb #a2eebc7d
 _HIT = ["product_id", "name", "name_english", "brand", "category", "gtin"]
 HITS = ["rank", "score", *_HIT, "price_ils", "found_by", "conflicts"]
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #d74873f0
 @dataclass(frozen=True)
 class _Candidate:
     row: int
@@ -890,12 +890,12 @@ class _Candidate:
     found_by: tuple[str, ...]
     conflicts: tuple[str, ...] = ()
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #00924fb5
 @lru_cache(maxsize=1 << 16)
 def _parse_said(said: str) -> dict:
     return json.loads(said)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #cde4ce8c
 def _rank(engine: Engine, asked: Asked, found: Mapping[str, Sequence[int]], top: int) -> list[_Candidate]:
     "Put what the legs found into one order."
     fused, worth, legs = fuse_ranks(found), make_worth(asked), {leg: set(rows) for leg, rows in found.items()}
@@ -908,7 +908,7 @@ def _rank(engine: Engine, asked: Asked, found: Mapping[str, Sequence[int]], top:
         candidates.append(_Candidate(row, round(score, 6), by, fit.conflicts))
     return sorted(candidates, key=lambda c: -c.score)[:top]
 
-# %% ../../nbs/lib/33_products.search.ipynb #b0bfbe77
+# %% ../../nbs/lib/33_products.search.ipynb #4c46e830
 def _show(engine: Engine, hits: Sequence[_Candidate], where: Where) -> pd.DataFrame:
     "Make a table of hits."
     rows = [hit.row for hit in hits]
@@ -920,7 +920,7 @@ def _show(engine: Engine, hits: Sequence[_Candidate], where: Where) -> pd.DataFr
     columns["conflicts"] = np.array([" ".join(hit.conflicts) for hit in hits], object)
     return pd.DataFrame(columns)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #f2084dd8
 def find_products(
     engine: Engine | Index,  # what is searched
     text: str,  # whatever somebody types or scans
@@ -941,12 +941,12 @@ def find_products(
         hits += [h for h in _rank(engine, asked, found, top + len(known)) if h.row not in known]
     return _show(engine, hits[:top], where)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #0ed2643e
 def _find_coded(engine: Engine, query: Query, where: Where, top: int) -> list[_Candidate]:
     rows = engine.find_codes(make_codes(query.code), where, top)
     return [_Candidate(row, 2.0, ("code",)) for row in rows]
 
-# %% ../../nbs/lib/33_products.search.ipynb #6cf84b6f
+# %% ../../nbs/lib/33_products.search.ipynb #183fe884
 def find_similar(
     engine: Engine | Index,  # what is searched
     wanted: str,  # a product's id, its barcode or item code, or a name
@@ -965,7 +965,7 @@ def find_similar(
     has = json.loads(row["said"]) if "said" in row else vars(query.attributes)
     return _show(engine, _rank_similar(engine, found, {"category": None} | row | {"has": has}, own, top), where)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #844d060c
 def _find_own(engine: Engine, wanted: str) -> int | None:
     row = engine.find_row(wanted)
     query = parse_query(wanted)
@@ -973,10 +973,10 @@ def _find_own(engine: Engine, wanted: str) -> int | None:
         row = next(iter(engine.find_codes(make_codes(query.code), EVERYWHERE, 1)), None)
     return row
 
-# %% ../../nbs/lib/33_products.search.ipynb #725ddd9e
+# %% ../../nbs/lib/33_products.search.ipynb #ed0b88c9
 _SAME_KIND, _OTHER_KIND, _OTHER_DIET, _SIZE = 0.3, -0.3, -0.4, 0.1
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #2fe5272f
 def _score_instead(own: Mapping, other: Mapping) -> tuple[float, tuple[str, ...]]:
     "Score how well one product stands in for another."
     has, said = own["has"], _parse_said(other["said"])
@@ -988,7 +988,7 @@ def _score_instead(own: Mapping, other: Mapping) -> tuple[float, tuple[str, ...]
         score += _SIZE * sizes[0] / sizes[1]
     return score + _OTHER_DIET * bool(missing), ("diet",) if missing else ()
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #5abefa89
 def _rank_similar(engine: Engine, found: Mapping, own: Mapping, own_row: int | None, top: int) -> list[_Candidate]:
     fused = fuse_ranks(found)
     rows = [r for r in fused if r != own_row]
@@ -999,11 +999,11 @@ def _rank_similar(engine: Engine, found: Mapping, own: Mapping, own_row: int | N
         hits.append((-(fused[row] + score), kept["product_id"], _Candidate(row, fused[row] + score, by, conflicts)))
     return [hit for _, _, hit in sorted(hits)[:top]]
 
-# %% ../../nbs/lib/33_products.search.ipynb #0d464175
+# %% ../../nbs/lib/33_products.search.ipynb #074a1068
 FORMAT = "grocery-index-1"
 _POSTINGS = ("words", "pieces", "facets")
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #72f3daaf
 def _save_segment(segment: Segment, folder: Path) -> None:
     "Write a segment beside its place, then put it there."
     if folder.exists():
@@ -1020,18 +1020,18 @@ def _save_segment(segment: Segment, folder: Path) -> None:
         need("faiss", "ml").write_index(segment.vectors, str(fresh / "vectors.faiss"))
     os.replace(fresh, folder)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #18d8f8c7
 def _arrays(segment: Segment) -> dict[str, np.ndarray]:
     found = {f"{p}.{n}": v for p in _POSTINGS for n, v in vars(getattr(segment, p)).items()}
     found |= {f"vocabulary.{n}": v for n, v in vars(segment.vocabulary).items()}
     return found | {"ties": segment.ties, "code_starts": segment.code_starts}
 
-# %% ../../nbs/lib/33_products.search.ipynb #1338ddec
+# %% ../../nbs/lib/33_products.search.ipynb #3968d4a8
 def _map_codes(path: Path):
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #5b9297c7
 def _load_segment(folder: Path, with_vectors: bool) -> Segment:
     "Map a segment's files."
 
@@ -1054,7 +1054,7 @@ def _load_segment(folder: Path, with_vectors: bool) -> Segment:
         vectors,
     )
 
-# %% ../../nbs/lib/33_products.search.ipynb #87e8f384
+# %% ../../nbs/lib/33_products.search.ipynb #b66ff6eb
 def write_index(
     index: Index,  # to be kept
     folder: str | Path,  # made if it is not there
@@ -1075,7 +1075,7 @@ def write_index(
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return index
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #090dcb36
 def _save_array(array: np.ndarray, folder: Path) -> str:
     "Write an array under a name made of what it holds."
     name = f"{blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()}.npy"
@@ -1085,14 +1085,14 @@ def _save_array(array: np.ndarray, folder: Path) -> str:
         os.replace(fresh, folder / name)
     return name
 
-# %% ../../nbs/lib/33_products.search.ipynb #3fff5761
+# %% ../../nbs/lib/33_products.search.ipynb #ece26fea
 def _named(manifest: dict) -> set[str]:
     "The files and folders that a manifest speaks of."
     parts = manifest.get("segments", [])
     arrays = [p["alive"] for p in parts if p["alive"]] + list((manifest.get("offers") or {}).values())
     return {p["name"] for p in parts} | set(arrays)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #c8d9c3d5
 def _try_manifest(folder: Path) -> dict:
     "Read a manifest; nothing where there is none, or a damaged one that is about to be replaced."
     try:
@@ -1100,13 +1100,13 @@ def _try_manifest(folder: Path) -> dict:
     except SourceError:
         return {}
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #2bc4f2d0
 def _put_json(path: Path, value: dict) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
     os.replace(fresh, path)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #cfe9b278
 def _read_manifest(folder: Path) -> dict:
     try:
         manifest = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -1120,7 +1120,7 @@ def _read_manifest(folder: Path) -> dict:
         )
     return manifest
 
-# %% ../../nbs/lib/33_products.search.ipynb #19dc2a96
+# %% ../../nbs/lib/33_products.search.ipynb #f6854164
 def read_index(
     folder: str | Path,  # what `write_index` made
     embed: Embed | None = None,  # the model that made its vectors; None searches by words and pieces only
@@ -1143,7 +1143,7 @@ def read_index(
                 ) from None
             time.sleep(0.05)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #8763bc3e
 def _load_index(folder: Path, manifest: dict, embed: Embed | None) -> Index:
     segments = tuple(_load_segment(folder / part["name"], embed is not None) for part in manifest["segments"])
     alive = tuple(
@@ -1156,10 +1156,10 @@ def _load_index(folder: Path, manifest: dict, embed: Embed | None) -> Index:
     model = manifest["model"] if embed is not None else ""
     return Index(segments, alive, offers, glossary, embed, model, manifest["about"])
 
-# %% ../../nbs/lib/33_products.search.ipynb #d60642cb
+# %% ../../nbs/lib/33_products.search.ipynb #8c3ee687
 _ITEM_OF = "SELECT chain_id, item_code, {product} AS product_id FROM {table}"
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #11a0fb40
 def read_offers(
     lake: str | None = None,  # folder or address; None is the setting `lake`
 ) -> pd.DataFrame:  # the columns of OFFERS, one row per product and store that has it now
@@ -1175,7 +1175,7 @@ def read_offers(
 
 _NAMED_BY, _PRICED_BY = ("items", "products", "product_items"), ("prices",)
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #51b0501e
 def _find_state(place) -> dict[str, str]:
     "Name the state of the tables that an index is made of: which commits made them."
     versions = place.versions()
@@ -1185,7 +1185,7 @@ def _find_state(place) -> dict[str, str]:
         for t, c in commits.items()
     }
 
-# %% ../../nbs/lib/33_products.search.ipynb #3ac78992
+# %% ../../nbs/lib/33_products.search.ipynb #ed3d435f
 def sync_index(
     folder: str | Path,  # of the index; made if it is not there
     lake: str | None = None,  # folder or address; None is the setting `lake`
@@ -1209,11 +1209,11 @@ def sync_index(
     index = replace(index, glossary=glossary or {})
     return write_index(index, folder, lake=place.path, lake_version=place.version(), state=state), changes
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #3e9e751b
 def _hash(value: object) -> str:
     return blake2b(json.dumps(value, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
-
+# %% ../../nbs/lib/33_products.search.ipynb #e20744b8
 def _read_or_begin(folder: Path, embed: Embed | None, model: str) -> Index:
     "Open an index; begin an empty one where there is none, or one of another model or format."
     try:

@@ -37,10 +37,10 @@ from grocery.products.search import (
 from ..sample.products import CHAINS, SHORT, add_check_digit, latin_name, make_products, spell_name
 from .search import find_embedder, open_search, write_search
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #7893c52b
+# %% ../../nbs/lib/75_serve.measure.ipynb #b1369a34
 _SYLLABLES = "בר גל דן הר זיו חן טל ים כפר לב מור ניר סל עוז פז צור קם רון שי תם אור גן דר וי מי נו".split()
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #604e26d8
 def _invent(count: int, rng: np.random.Generator) -> list[str]:
     "Invent words of two or three syllables."
     words: dict[str, None] = {}
@@ -48,7 +48,7 @@ def _invent(count: int, rng: np.random.Generator) -> list[str]:
         words["".join(rng.choice(_SYLLABLES, rng.integers(2, 4)))] = None
     return list(words)
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #189f7342
 def _vary(base: dict, brand: str, line: str) -> dict:
     "Give a product another brand and a line."
     hebrew = [base["core"], line, brand, base["flavour"], base["percent"], base["size_hebrew"]]
@@ -68,7 +68,7 @@ def _vary(base: dict, brand: str, line: str) -> dict:
         "english": " ".join(filter(None, english)),
     }
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #f655d971
 def _bases(seed: int) -> list[dict]:
     "Take the sample market's products apart: what stands behind the brand and flavour is the size."
     rows = (
@@ -85,7 +85,7 @@ def _bases(seed: int) -> list[dict]:
             row[size] = text
     return rows
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #9e2004e1
+# %% ../../nbs/lib/75_serve.measure.ipynb #495f9836
 def make_large_catalogue(
     products: int = 100_000,  # how many
     seed: int = 7,  # another seed invents other brands and draws other products
@@ -101,7 +101,7 @@ def make_large_catalogue(
             rows.append(_list_product(row, len(rows), rng))
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #12225834
 def _list_product(row: dict, number: int, rng: np.random.Generator) -> dict:
     gtin = add_check_digit(f"7299{number:08d}")
     chains = [CHAINS[i] for i in rng.permutation(len(CHAINS))[: rng.integers(1, 4)]]
@@ -118,7 +118,7 @@ def _list_product(row: dict, number: int, rng: np.random.Generator) -> dict:
         "chains": [chain.chain_id for chain in chains],
     }
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #119f6bea
+# %% ../../nbs/lib/75_serve.measure.ipynb #e445aac4
 def _slip(name: str, rng: np.random.Generator) -> str:
     "Drop, double or swap a letter of a long word."
     words = name.split()
@@ -135,7 +135,7 @@ def _slip(name: str, rng: np.random.Generator) -> str:
     words[place] = changed[rng.integers(3)]
     return " ".join(words)
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #5c229355
 def _shorten(name: str, rng: np.random.Generator) -> str:
     "Abbreviate what chains abbreviate, else cut a long word short."
     short = name
@@ -144,11 +144,11 @@ def _shorten(name: str, rng: np.random.Generator) -> str:
     words = short.split()
     return short if short != name else " ".join([words[0][:4] + ("'" if len(words[0]) > 4 else ""), *words[1:]])
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #29f25f55
 def _reorder(name: str, rng: np.random.Generator) -> str:
     return " ".join(rng.permutation(name.split()))
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #c8ae2d5e
+# %% ../../nbs/lib/75_serve.measure.ipynb #e2fc4138
 _KINDS: dict[str, tuple[str, Callable[[str, np.random.Generator], str]]] = {
     "name": ("name", lambda name, rng: name),
     "other order": ("name", _reorder),
@@ -158,7 +158,7 @@ _KINDS: dict[str, tuple[str, Callable[[str, np.random.Generator], str]]] = {
     "english": ("name_english", lambda name, rng: name.lower()),
 }
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #43f3ada2
 def make_questions(
     catalogue: pd.DataFrame,  # as `make_large_catalogue` makes it
     count: int = 50,  # of each kind
@@ -172,7 +172,7 @@ def make_questions(
         rows += [(kind, change(name, rng), i) for name, i in zip(some[column], some.product_id, strict=True)]
     return pd.DataFrame(rows, columns=["kind", "text", "product_id"])
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #6b7990e2
+# %% ../../nbs/lib/75_serve.measure.ipynb #ebd7bace
 def find_answer_ranks(
     search: Callable[[str, bool], Sequence[str]],  # (text, is typing) -> product ids, best first
     questions: pd.DataFrame,  # as `make_questions` makes them
@@ -184,7 +184,7 @@ def find_answer_ranks(
         ranks.append(found.index(row.product_id) + 1 if row.product_id in found else 1000)
     return np.array(ranks)
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #636956b4
 def make_search(
     engine: object,  # an Engine or an Index
     legs: Sequence[str] | None = None,  # None is all
@@ -192,7 +192,7 @@ def make_search(
     "Make a function that gives ids."
     return lambda text, is_typing: find_products(engine, text, 10, legs=legs, is_typing=is_typing).product_id.tolist()
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #d33e0adb
+# %% ../../nbs/lib/75_serve.measure.ipynb #98221db1
 def score_search(
     searches: dict[str, Callable[[str, bool], Sequence[str]]],  # name -> as `make_search` makes it
     questions: pd.DataFrame,  # as `make_questions` makes them
@@ -207,7 +207,7 @@ def score_search(
             tables.append(score_ranks(mine, seed).assign(model=model, kind=kind))
     return pd.concat(tables, ignore_index=True)[["model", "kind", "metric", "value", "low", "high", "n"]]
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #317d512c
+# %% ../../nbs/lib/75_serve.measure.ipynb #4369135a
 def measure_latency(
     search: Callable[[str, bool], object],  # as `make_search` makes it
     texts: Sequence[str],  # questions
@@ -226,7 +226,7 @@ def measure_latency(
     p50, p95 = np.percentile(taken, [50, 95]) * 1000
     return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "mean_cpu_ms": round(1000 * cpu, 2)}
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #de1ac5be
 def measure_recall(
     index: Index,  # with vectors
     engine: object,  # an Engine or an Index: whose neighbours are judged
@@ -243,12 +243,12 @@ def measure_recall(
             shares.append(_share(_find_exact(index, asked.vector, 20 * top), near, top))
     return float(np.mean(shares))
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #fa976ef7
 def _share(exact: list[tuple[float, str]], near: set[str], top: int) -> float:
     least = exact[:top][-1][0] - 2e-4  # cosines are kept in 16 bits
     return min(1.0, len({i for score, i in exact if score >= least} & near) / min(top, len(exact)))
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #dc78fa72
+# %% ../../nbs/lib/75_serve.measure.ipynb #7a8a5560
 def _find_exact(index: Index, vector: np.ndarray, top: int) -> list[tuple[float, str]]:
     "Find the nearest products by comparing all: (cosine, id), the nearest first."
     found = []
@@ -258,7 +258,7 @@ def _find_exact(index: Index, vector: np.ndarray, top: int) -> list[tuple[float,
         found += zip(scores.tolist(), segment.rows["product_id"].take(rows.tolist()).to_pylist(), strict=True)
     return sorted(found, reverse=True)[:top]
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #cb2a8ef3
+# %% ../../nbs/lib/75_serve.measure.ipynb #9853ddeb
 def make_baselines(
     catalogue: pd.DataFrame,  # a catalogue
 ) -> dict[str, Callable[[str, bool], list[str]]]:  # "tfidf", and "rapidfuzz" where it is installed
@@ -289,7 +289,7 @@ def make_baselines(
         ]
     }
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #75c363d5
+# %% ../../nbs/lib/75_serve.measure.ipynb #9a4c47a3
 def _find_embedder(catalogue: pd.DataFrame, model: str) -> tuple[Embed, str]:
     "Read a trained model; where there is none, one that ranks as TF-IDF does and is as fast."
     embed, name = find_embedder(model)
@@ -298,7 +298,7 @@ def _find_embedder(catalogue: pd.DataFrame, model: str) -> tuple[Embed, str]:
     some = catalogue.name.sample(min(20_000, len(catalogue)), random_state=7)
     return make_untrained(some.tolist(), 256), "untrained"
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #1c998fdc
+# %% ../../nbs/lib/75_serve.measure.ipynb #6976fd99
 def measure_embedded(
     catalogue: pd.DataFrame,  # a catalogue
     embed: Embed,  # an Embedder
@@ -324,7 +324,7 @@ def measure_embedded(
     figures |= measure_latency(make_search(index), texts)
     return index, figures | {"recall_at_10_of_index": round(measure_recall(index, index, texts[:200]), 4)}
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #38406e25
+# %% ../../nbs/lib/75_serve.measure.ipynb #66db551d
 @contextmanager
 def _postgres(is_wanted: bool) -> Iterator[str | None]:
     "Run a PostgreSQL of our own where the package that carries one is installed; None where it is not."
@@ -345,7 +345,7 @@ def _postgres(is_wanted: bool) -> Iterator[str | None]:
         finally:
             server.cleanup()
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #aa73f333
 def measure_database(
     index: Index,  # what the database shall hold
     questions: pd.DataFrame,  # as `make_questions` makes them
@@ -361,12 +361,12 @@ def measure_database(
     )
     return engine, figures | {"recall_at_10_of_index": round(measure_recall(index, engine, texts[:200]), 4)}
 
-
+# %% ../../nbs/lib/75_serve.measure.ipynb #8844e503
 def _database_size(engine) -> float:
     query = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'grocery_search' AND relkind = 'r'"
     return round(float(engine.ask(query)[0][0]) / 1e6, 1)
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #6c2d5a3e
+# %% ../../nbs/lib/75_serve.measure.ipynb #3a6594df
 def bench_search(
     products: int = 100_000,  # of the catalogue
     seed: int = 7,  # draws the catalogue and the questions

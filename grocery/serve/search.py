@@ -40,7 +40,7 @@ from ..settings import Settings, read_settings
 from ..store.lake import open_lake
 from ..text import fold
 
-# %% ../../nbs/lib/74_serve.search.ipynb #30103262
+# %% ../../nbs/lib/74_serve.search.ipynb #5d783f29
 SCHEMA = "grocery_search"
 _TABLES = """
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -61,16 +61,16 @@ CREATE INDEX IF NOT EXISTS products_facets ON {s}.products USING gin (facets);
 """
 _NEAR = "CREATE INDEX IF NOT EXISTS products_near ON {s}.products USING hnsw (embedding halfvec_ip_ops) WITH (m = 32, ef_construction = 128)"
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #5169899b
 def _numbers(keys: np.ndarray) -> np.ndarray:
     "Bring keys of 64 bits into the database's range, in the same order."
     return (np.asarray(keys, np.uint64) ^ np.uint64(1 << 63)).view(np.int64)
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #fcd385dd
 def _number(key: int) -> int:
     return key - (1 << 63)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #7bdec322
+# %% ../../nbs/lib/74_serve.search.ipynb #c787738a
 def _copy(connection: sa.Connection, table: str, columns: str, rows: Iterator[tuple]) -> int:
     "Send rows in one stream."
     count = 0
@@ -84,7 +84,7 @@ def _copy(connection: sa.Connection, table: str, columns: str, rows: Iterator[tu
 
 _SHOWN = ("product_id", "gtin", "name", "name_english", "brand", "category", "words", "length", "said", "digest")
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #626408c1
 def _product_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
     facets: list[list[str]] = _facets_of(segment)
     vectors = None if segment.vectors is None else segment.vectors.reconstruct_n(0, len(segment))
@@ -94,7 +94,7 @@ def _product_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
             vector = None if vectors is None else json.dumps(np.round(vectors[place], 5).astype(float).tolist())
             yield int(numbers[place]), *row.values(), codes[place], facets[place], vector
 
-# %% ../../nbs/lib/74_serve.search.ipynb #6fb2d93b
+# %% ../../nbs/lib/74_serve.search.ipynb #14d86680
 def _facets_of(segment: Segment) -> list[list[str]]:
     "Write what a row can be filtered by."
     rows = segment.rows.select(["category", "brand", "chains", "said"]).to_pylist()
@@ -104,7 +104,7 @@ def _facets_of(segment: Segment) -> list[list[str]]:
         for r in rows
     ]
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #8c0e2f7a
 def _posting_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
     postings, numbers = segment.words, _numbers(segment.ties)
     terms = np.repeat(_numbers(postings.terms), np.diff(postings.starts))
@@ -112,10 +112,10 @@ def _posting_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
     rows = (terms[kept], numbers[postings.rows[kept]], postings.impacts[kept])
     return zip(*(column.tolist() for column in rows), strict=True)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #101a61f3
+# %% ../../nbs/lib/74_serve.search.ipynb #dae2878d
 _COLUMNS = f"row, {', '.join(_SHOWN)}, codes, facets, embedding"
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #f3cf94f4
 def write_search(
     address: str | sa.URL,  # postgresql://...
     index: Index,  # what it shall hold
@@ -134,13 +134,13 @@ def write_search(
     finally:
         engine.dispose()
 
-# %% ../../nbs/lib/74_serve.search.ipynb #7aede0eb
+# %% ../../nbs/lib/74_serve.search.ipynb #aabcd019
 def _do(connection: sa.Connection, statements: str, **names) -> None:
     for statement in statements.format(s=SCHEMA, **names).split(";"):
         if statement.strip():
             connection.exec_driver_sql(statement)
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #fd5733af
 def _write(connection: sa.Connection, index: Index) -> int:
     "Write what differs, in one transaction."
     with_vectors = LEGS[2] in index.legs and len(index) > 0
@@ -163,23 +163,23 @@ def _write(connection: sa.Connection, index: Index) -> int:
         connection.exec_driver_sql(f"ANALYZE {SCHEMA}.{table}")
     return count
 
-# %% ../../nbs/lib/74_serve.search.ipynb #9d76fd95
+# %% ../../nbs/lib/74_serve.search.ipynb #92768f82
 def _model(index: Index, dimensions: int) -> str:
     return f"{index.model}/{dimensions}" if index.model else ""
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #d89d7a6b
 def _said_model(connection: sa.Connection) -> str | None:
     "Read which model made the vectors that are there; None where there are no tables."
     there = connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.about')").scalar()
     return connection.exec_driver_sql(f"SELECT model FROM {SCHEMA}.about").scalar() if there else None
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #41548c83
 def _find_fresh(segment: Segment, alive: np.ndarray, had: Mapping[str, str]) -> np.ndarray:
     "Find the rows that the database does not have."
     pairs = zip(*(segment.rows[c].to_pylist() for c in ("product_id", "digest")), strict=True)
     return alive & np.array([had.get(i) != digest for i, digest in pairs], bool)
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #6f110dc8
 def _delete_others(connection: sa.Connection, index: Index) -> None:
     "Delete rows whose content the index does not hold."
     digests = [
@@ -195,7 +195,7 @@ def _delete_others(connection: sa.Connection, index: Index) -> None:
     for table in ("postings", "products"):
         connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.{table} WHERE row = ANY (%s)", (rows,))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #47621be1
+# %% ../../nbs/lib/74_serve.search.ipynb #aae37d96
 def _write_words(connection: sa.Connection, index: Index) -> None:
     "Count words anew: it takes a moment, and small errors would add up."
     words = {str(w) for s in index.segments for w in s.vocabulary.words.tolist()}
@@ -207,13 +207,13 @@ def _write_words(connection: sa.Connection, index: Index) -> None:
     )
     connection.exec_driver_sql("DROP TABLE new_words")
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #36e2d17c
 def _size_words(said: str) -> list[str]:
     has = json.loads(said)
     size = [f"@{has['quantity']:g}{has['unit']}"] if has.get("quantity") and has.get("unit") else []
     return size + ([f"@x{has['pack_count']}"] if has.get("pack_count") else [])
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #4391a69a
 def _copy_temporary(connection: sa.Connection, rows: list[tuple[str, int]]) -> None:
     connection.exec_driver_sql('CREATE TEMPORARY TABLE new_words (word text COLLATE "C", term int8) ON COMMIT DROP')
     cursor = connection.connection.driver_connection.cursor()
@@ -221,7 +221,7 @@ def _copy_temporary(connection: sa.Connection, rows: list[tuple[str, int]]) -> N
         for row in rows:
             copy.write_row(row)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #8136e194
+# %% ../../nbs/lib/74_serve.search.ipynb #0dbdf570
 def _write_about(connection: sa.Connection, index: Index, dimensions: int) -> None:
     "Write prices, the glossary, and where the index comes from."
     connection.exec_driver_sql(f"TRUNCATE {SCHEMA}.offers, {SCHEMA}.about")
@@ -238,13 +238,13 @@ def _write_about(connection: sa.Connection, index: Index, dimensions: int) -> No
     )
     connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.about VALUES (%s, %s, %s, %s)", said)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #363c5bb4
+# %% ../../nbs/lib/74_serve.search.ipynb #380f841f
 _MANY = 4000  # rows: a word in more of them only tells among what the rarer words found
 _FEW = 20_000  # rows left by a filter: up to so many the nearest are found by comparing all
 _SETTINGS = """SET hnsw.ef_search = 500; SET hnsw.iterative_scan = 'strict_order'; SET pg_trgm.similarity_threshold = 0.15;
 SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '32MB'"""
 
-# %% ../../nbs/lib/74_serve.search.ipynb #780d91e0
+# %% ../../nbs/lib/74_serve.search.ipynb #d1b2d1a3
 @dataclass
 class _Postgres:
     "Search tables in PostgreSQL, as an engine. It keeps one connection, which one thread uses at a time."
@@ -314,7 +314,7 @@ class _Postgres:
         found = dict(self.ask(query, place, list(rows))) if self.has_offers else {}
         return [None if row not in found else round(found[row], 2) for row in rows]
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a05a7ae1
+# %% ../../nbs/lib/74_serve.search.ipynb #c6642647
 def _conditions(engine: _Postgres, where: Where) -> tuple[str, list]:
     "Write a filter as a condition on p, a row of products."
     if where == EVERYWHERE:
@@ -338,7 +338,7 @@ def _conditions(engine: _Postgres, where: Where) -> tuple[str, list]:
         values += [_number(make_key(where.place)), -1e30 if low is None else low, 1e30 if high is None else high]
     return " AND ".join(parts) or "true", values
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #100634ce
 def _check(engine: _Postgres, where: Where) -> None:
     "Raise GroceryError for a filter that these tables cannot answer."
     if not engine.has_offers and (where.store or where.min_price is not None or where.max_price is not None):
@@ -351,7 +351,7 @@ def _check(engine: _Postgres, where: Where) -> None:
             known = engine.ask(f"SELECT DISTINCT unnest(facets) FROM {SCHEMA}.products")
             choose(value, {f.partition(":")[2] for (f,) in known if f.startswith(name + ":")}, name)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a18d9dcd
+# %% ../../nbs/lib/74_serve.search.ipynb #4db2fbbd
 _TERMS = "SELECT * FROM unnest(%s::int8[], %s::int4[], %s::float8[]) t(term, part, worth)"
 _WORDS = f"""WITH rare AS ({_TERMS}), often AS ({_TERMS}),
     found AS (SELECT row, sum(best) AS score FROM (
@@ -361,7 +361,7 @@ _WORDS = f"""WITH rare AS ({_TERMS}), often AS ({_TERMS}),
         FROM often JOIN {SCHEMA}.postings o USING (term) WHERE o.row = k.row GROUP BY part) b) m ON true
     ORDER BY k.score + coalesce(m.score, 0) DESC, k.row LIMIT {{top}}"""
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #a6a7eb80
 def _find_words(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find rows by their words, as score_groups does."
     counts = [engine.count(g.words) for g in asked.groups]
@@ -376,7 +376,7 @@ def _find_words(engine: _Postgres, asked: Asked, where: Where, top: int) -> list
         query = query.replace(f"JOIN {SCHEMA}.products p USING (row) WHERE true ", "")
     return [row for (row,) in engine.ask(query, *_unnest(asked, rare), *_unnest(asked, often), *values)]
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #dcd75bf3
 def _unnest(asked: Asked, places: list[int]) -> tuple[list, list, list]:
     "Write groups as three lists: terms, their group, and what they are worth."
     found = [
@@ -385,7 +385,7 @@ def _unnest(asked: Asked, places: list[int]) -> tuple[list, list, list]:
     worths = [weight * asked.rarities[p] / 100 for p, _, weight in found]
     return [_number(make_key(w)) for _, w, _ in found], [p for p, _, _ in found], worths
 
-# %% ../../nbs/lib/74_serve.search.ipynb #e8f63ab7
+# %% ../../nbs/lib/74_serve.search.ipynb #a68780ea
 def _find_pieces(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find rows by words that are like those of the question which nobody uses, even if they are more than one slip away."
     condition, values = _conditions(engine, where)
@@ -402,7 +402,7 @@ def _find_pieces(engine: _Postgres, asked: Asked, where: Where, top: int) -> lis
         GROUP BY part, row) b JOIN {SCHEMA}.products p USING (row) WHERE {condition} GROUP BY row ORDER BY sum(best) DESC, row LIMIT {top}"""
     return [row for (row,) in engine.ask(query, *terms, *values)]
 
-# %% ../../nbs/lib/74_serve.search.ipynb #b0c4e53e
+# %% ../../nbs/lib/74_serve.search.ipynb #f5d5524d
 def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find the rows nearest to the question's vector: by the graph, or among the few that a filter leaves."
     if asked.vector is None:
@@ -420,7 +420,7 @@ def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[
 
 _LEGS = dict(zip(LEGS, (_find_words, _find_pieces, _find_near), strict=True))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #560b9c7c
+# %% ../../nbs/lib/74_serve.search.ipynb #a947572a
 def _find_codes(engine: _Postgres, codes: Sequence[str], where: Where, top: int) -> list[int]:
     "Find rows by their codes: whole ones, then beginnings, then parts."
     condition, values = _conditions(engine, where)
@@ -431,7 +431,7 @@ def _find_codes(engine: _Postgres, codes: Sequence[str], where: Where, top: int)
             return [row for (row,) in found]
     return []
 
-# %% ../../nbs/lib/74_serve.search.ipynb #f2841a57
+# %% ../../nbs/lib/74_serve.search.ipynb #aea4f415
 def open_search(
     address: str,  # a folder that `write_index` made, or postgresql://... that `write_search` filled
     embed: Embed | None = None,  # the model that made the vectors; None searches without
@@ -457,12 +457,12 @@ def open_search(
     glossary = {english: tuple(hebrew) for english, hebrew in said[1].items()}
     return _Postgres(connection, embed, said[2], glossary, said[3])
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #2729fa0a
 def _read_about(connection: sa.Connection) -> tuple | None:
     there = connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.about')").scalar()
     return tuple(connection.exec_driver_sql(f"SELECT * FROM {SCHEMA}.about").one()) if there else None
 
-# %% ../../nbs/lib/74_serve.search.ipynb #b50ee40b
+# %% ../../nbs/lib/74_serve.search.ipynb #f392eb81
 def find_embedder(
     model: str = "similarity",  # for find_model: NAME, NAME@ALIAS, NAME@VERSION, or a folder; "" is none
 ) -> tuple[Embed | None, str]:  # the embedder and the name of its very version; None and "" where none was trained yet
@@ -482,14 +482,14 @@ def find_embedder(
         folder
     ), f"{model.partition('@')[0]}-{blake2b(said + size.encode(), digest_size=6).hexdigest()}"
 
-
+# %% ../../nbs/lib/74_serve.search.ipynb #be4832bc
 @cache
 def read_english() -> dict[str, tuple[str, ...]]:  # as `make_glossary` makes it
     "Read the package's glossary as searches take it."
     rows = read_glossary()
     return make_glossary(list(zip(rows.english, rows.hebrew, strict=True)))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #7fa2f8d2
+# %% ../../nbs/lib/74_serve.search.ipynb #4e3657b5
 def open_lake_index(
     lake: str | None = None,  # folder or address; None is the setting `lake`
     model: str = "similarity",  # for find_embedder; "" searches by words and pieces only
