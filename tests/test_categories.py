@@ -116,7 +116,7 @@ def test_macro_f1_by_hand():
     assert score_macro_f1(np.array([0, 0]), np.array([0, -1])) == pytest.approx(2 / 3)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=30))
 def test_macro_f1_agrees_with_sklearn(rows):
     from sklearn.metrics import f1_score
@@ -133,7 +133,7 @@ def test_calibration_by_hand():
     assert score_confident(np.array([True, False]), np.array([0.9, 0.2])) == 1.0
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 10_000), st.floats(0.6, 0.95))
 def test_sets_hold_the_truth_as_often_as_promised(classes, seed, coverage):
     rng = np.random.default_rng(seed)
@@ -239,6 +239,7 @@ def test_category_figures_are_deterministic(labels):
     pd.testing.assert_frame_equal(one.metrics, other.metrics)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_has_pieces_and_an_answer(text):
     counted = count_pieces(text)

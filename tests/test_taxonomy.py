@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grocery.errors import SourceError
@@ -56,6 +56,7 @@ def test_the_sample_market_is_understood_by_rules_alone():
     assert pd.Series(agrees).mean() > 0.8 and said.isna().mean() < 0.1
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_is_looked_up(text):
     found = find_rule_matches(text)

@@ -233,7 +233,7 @@ def _codes() -> list[str]:
     table = read_taxonomy()
     return table[table.department != ""].code.tolist()
 
-# %% ../../nbs/lib/36_products.classify.ipynb #47c84399
+# %% ../../nbs/lib/36_products.classify.ipynb #c6baecbf
 _SCORERS = {
     "majority": _score_majority,
     "rules": _score_rules,
@@ -262,8 +262,11 @@ class Classifier:
     def confidences(
         self,
         names: list[str],  # names as chains or people write them
+        rows: Rows | None = None,  # their rows, where they were looked up already
     ) -> np.ndarray:  # one row per name, one column per category, each row sums to 1
         "Tell how probable each category is."
+        if rows is not None and self.kind in ("linear_svc", "ensemble"):
+            return _softmax((rows.dot(self.state[0]) + self.state[1]) / self.temperature)
         return _softmax(_SCORERS[self.kind](*self.state, self.features, names) / self.temperature)
 
     def sure(
@@ -274,7 +277,7 @@ class Classifier:
         "Tell how sure the most probable category is."
         return self.trust(probabilities, names) if self.trust else probabilities.max(axis=1)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #f81bca24
+# %% ../../nbs/lib/36_products.classify.ipynb #f0090375
 MIN_KNOWN = 0.25  # share of a name's letters that must have been seen
 
 
@@ -290,8 +293,8 @@ def predict_categories(
         return pd.DataFrame(
             {"category": pd.Series(dtype=object), "confidence": pd.Series(dtype=float), "set": pd.Series(dtype=object)}
         )
-    chances = model.confidences(names)
-    known = model.features.rows(names)[1] >= MIN_KNOWN
+    rows, shares = model.features.rows(names)
+    chances, known = model.confidences(names, rows), shares >= MIN_KNOWN
     sure = np.where(known, model.sure(chances, names), 0.0)
     answered = known & (sure >= model.min_confidence)
     best, inside, order = chances.argmax(axis=1), make_sets(chances, model.least), np.argsort(-chances, axis=1)
