@@ -40,7 +40,7 @@ from ..settings import Settings, read_settings
 from ..store.lake import open_lake
 from ..text import fold
 
-# %% ../../nbs/lib/74_serve.search.ipynb #5d783f29
+# %% ../../nbs/lib/74_serve.search.ipynb #b0db50f7
 SCHEMA = "grocery_search"
 _TABLES = """
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -59,7 +59,7 @@ CREATE INDEX IF NOT EXISTS words_near ON {s}.words USING gin (word gin_trgm_ops)
 CREATE INDEX IF NOT EXISTS products_codes ON {s}.products USING gin (codes gin_trgm_ops);
 CREATE INDEX IF NOT EXISTS products_facets ON {s}.products USING gin (facets);
 """
-_NEAR = "CREATE INDEX IF NOT EXISTS products_near ON {s}.products USING hnsw (embedding halfvec_ip_ops) WITH (m = 32, ef_construction = 128)"
+_NEAR = "CREATE INDEX IF NOT EXISTS products_near ON {s}.products USING hnsw (embedding halfvec_ip_ops) WITH (m = 32, ef_construction = 200)"
 
 # %% ../../nbs/lib/74_serve.search.ipynb #5169899b
 def _numbers(keys: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def _posting_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
 # %% ../../nbs/lib/74_serve.search.ipynb #dae2878d
 _COLUMNS = f"row, {', '.join(_SHOWN)}, codes, facets, embedding"
 
-# %% ../../nbs/lib/74_serve.search.ipynb #f3cf94f4
+# %% ../../nbs/lib/74_serve.search.ipynb #17d02594
 def write_search(
     address: str | sa.URL,  # postgresql://...
     index: Index,  # what it shall hold
@@ -128,7 +128,11 @@ def write_search(
         )
     try:
         with engine.begin() as connection:
-            return _write(connection, index)
+            count = _write(connection, index)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for table in ("products", "postings", "words", "offers"):  # so that an index alone answers
+                connection.exec_driver_sql(f"VACUUM (ANALYZE) {SCHEMA}.{table}")
+        return count
     except sa.exc.DBAPIError as error:
         raise DatabaseError(f"{say_address(engine.url)}: {str(error.orig).strip()}") from None
     finally:
@@ -140,7 +144,7 @@ def _do(connection: sa.Connection, statements: str, **names) -> None:
         if statement.strip():
             connection.exec_driver_sql(statement)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #fd5733af
+# %% ../../nbs/lib/74_serve.search.ipynb #6cc396b4
 def _write(connection: sa.Connection, index: Index) -> int:
     "Write what differs, in one transaction."
     with_vectors = LEGS[2] in index.legs and len(index) > 0
@@ -159,8 +163,6 @@ def _write(connection: sa.Connection, index: Index) -> int:
     _write_words(connection, index)
     _write_about(connection, index, dimensions)
     _do(connection, _INDEXES + (_NEAR if with_vectors else ""))
-    for table in ("products", "postings", "words", "offers"):
-        connection.exec_driver_sql(f"ANALYZE {SCHEMA}.{table}")
     return count
 
 # %% ../../nbs/lib/74_serve.search.ipynb #92768f82
@@ -238,10 +240,10 @@ def _write_about(connection: sa.Connection, index: Index, dimensions: int) -> No
     )
     connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.about VALUES (%s, %s, %s, %s)", said)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #380f841f
+# %% ../../nbs/lib/74_serve.search.ipynb #d208ef40
 _MANY = 4000  # rows: a word in more of them only tells among what the rarer words found
-_FEW = 20_000  # rows left by a filter: up to so many the nearest are found by comparing all
-_SETTINGS = """SET hnsw.ef_search = 500; SET hnsw.iterative_scan = 'strict_order'; SET pg_trgm.similarity_threshold = 0.15;
+_FEW = 5_000  # rows left by a filter: up to so many the nearest are found by comparing all
+_SETTINGS = """SET hnsw.ef_search = 400; SET hnsw.iterative_scan = 'strict_order'; SET pg_trgm.similarity_threshold = 0.15;
 SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '32MB'"""
 
 # %% ../../nbs/lib/74_serve.search.ipynb #d1b2d1a3
@@ -361,7 +363,7 @@ _WORDS = f"""WITH rare AS ({_TERMS}), often AS ({_TERMS}),
         FROM often JOIN {SCHEMA}.postings o USING (term) WHERE o.row = k.row GROUP BY part) b) m ON true
     ORDER BY k.score + coalesce(m.score, 0) DESC, k.row LIMIT {{top}}"""
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a6a7eb80
+# %% ../../nbs/lib/74_serve.search.ipynb #a611262c
 def _find_words(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find rows by their words, as score_groups does."
     counts = [engine.count(g.words) for g in asked.groups]
@@ -371,7 +373,7 @@ def _find_words(engine: _Postgres, asked: Asked, where: Where, top: int) -> list
         total += int(counts[place].sum())
         (often if rare and total > _MANY else rare).append(place)
     condition, values = _conditions(engine, where)
-    query = _WORDS.format(where=condition, most=10 * top, top=top)
+    query = _WORDS.format(where=condition, most=3 * top, top=top)
     if condition == "true":
         query = query.replace(f"JOIN {SCHEMA}.products p USING (row) WHERE true ", "")
     return [row for (row,) in engine.ask(query, *_unnest(asked, rare), *_unnest(asked, often), *values)]
@@ -402,7 +404,7 @@ def _find_pieces(engine: _Postgres, asked: Asked, where: Where, top: int) -> lis
         GROUP BY part, row) b JOIN {SCHEMA}.products p USING (row) WHERE {condition} GROUP BY row ORDER BY sum(best) DESC, row LIMIT {top}"""
     return [row for (row,) in engine.ask(query, *terms, *values)]
 
-# %% ../../nbs/lib/74_serve.search.ipynb #f5d5524d
+# %% ../../nbs/lib/74_serve.search.ipynb #5d28ef18
 def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find the rows nearest to the question's vector: by the graph, or among the few that a filter leaves."
     if asked.vector is None:
@@ -411,7 +413,9 @@ def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[
     vector = json.dumps(np.round(asked.vector, 5).astype(float).tolist())
     query = f"SELECT row FROM {SCHEMA}.products p WHERE {condition} ORDER BY embedding <#> %s::halfvec LIMIT {top}"
     if condition != "true":
-        left = engine.ask(f"SELECT count(*) FROM {SCHEMA}.products p WHERE {condition}", *values)[0][0]
+        left = engine.ask(
+            f"SELECT count(*) FROM (SELECT FROM {SCHEMA}.products p WHERE {condition} LIMIT {_FEW + 1}) f", *values
+        )[0][0]
         if left <= _FEW:
             query = f"""WITH fit AS MATERIALIZED (SELECT row, embedding FROM {SCHEMA}.products p WHERE {condition})
                 SELECT row FROM fit ORDER BY embedding <#> %s::halfvec, row LIMIT {top}"""
