@@ -46,7 +46,7 @@ from grocery.products.learn import (
     score_classifier,
     write_products,
 )
-from grocery.products.pairs import make_hard_negatives, make_names, make_pairs
+from grocery.products.pairs import make_names
 from grocery.sample import products as market
 from grocery.store.lake import open_lake
 
@@ -67,8 +67,7 @@ def labels(items) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def embedder(items) -> Embedder:
-    pairs = make_pairs(make_names(items))
-    return fit_embedder(make_hard_negatives(pairs[pairs.split == "train"], k=1), dimensions=32, epochs=2)
+    return fit_embedder(make_names(items), dimensions=32, epochs=2)
 
 
 @pytest.fixture(scope="module")

@@ -315,7 +315,7 @@ def make_rules_classifier() -> Classifier:  # whose categories are the taxonomy'
         "rules", tuple(codes), features, (table / table.sum(axis=1, keepdims=True),), about={"made_of": "rules"}
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #9963b151
+# %% ../../nbs/lib/36_products.classify.ipynb #b4fc1369
 FORMAT = "grocery-classifier-2"
 
 
@@ -339,7 +339,9 @@ def write_classifier(
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     if model.features.embed:
-        write_embedder(model.features.embed, folder / "embedder")
+        write_embedder(
+            model.features.embed, folder / "embedder", "float32"
+        )  # trees need the numbers they were grown on
     (folder / "vocabulary.json").write_text(json.dumps(pieces, ensure_ascii=False), encoding="utf-8")
     (folder / "model.json").write_text(json.dumps(_describe(model), indent=1, ensure_ascii=False), encoding="utf-8")
     return folder

@@ -7,7 +7,7 @@ __all__ = ['BASELINES', 'MIN_PRODUCTS', 'fit_ensemble', 'fit_dense', 'fit_rules'
            'choose_classifier', 'score_classifiers', 'compare_classifiers', 'find_confusions', 'find_failures',
            'CategoriesRun', 'fit_label_embedder', 'fit_categories', 'make_card', 'plot_confusions', 'write_products']
 
-# %% ../../nbs/lib/36_products.learn.ipynb #90a0bb61
+# %% ../../nbs/lib/36_products.learn.ipynb #42499fcf
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -40,7 +40,6 @@ from grocery.products.classify import (
 )
 from .embed import Embedder, fit_embedder
 from .match import fill_categories, make_products
-from .pairs import make_hard_negatives, make_pairs
 from .scores import METRICS
 from ..store.lake import open_lake
 
@@ -456,7 +455,7 @@ def find_failures(
     wrong = table[table.predicted.notna() & (table.predicted != table.category)]
     return wrong.sort_values(["confidence", "item_name"], ascending=[False, True]).head(top).reset_index(drop=True)
 
-# %% ../../nbs/lib/36_products.learn.ipynb #5fdcf68d
+# %% ../../nbs/lib/36_products.learn.ipynb #f06e0740
 _CONFUSIONS = ["category", "predicted", "names", "example"]
 MIN_PRODUCTS = 30  # labelled products in the smallest part; fewer say nothing
 
@@ -487,12 +486,11 @@ def fit_label_embedder(
 ) -> Embedder | None:  # None where too few products have two spellings
     "Train an embedder on the spellings of the training part's products."
     train = labels[labels.split == "train"]
-    names = pd.DataFrame({"gtin": train.product_id, "chain_id": train.item_name, "item_name": train.item_name})
-    pairs = make_pairs(names, seed, limit=3 if len(train) < 5000 else 1)
-    triplets = make_hard_negatives(pairs) if pairs.gtin.nunique() >= MIN_PRODUCTS else pairs.head(0)
-    return fit_embedder(triplets, seed=seed, **settings) if len(triplets) else None
+    names = train.rename(columns={"product_id": "gtin"})[["gtin", "item_name"]]
+    several = names[names.groupby("gtin").item_name.transform("nunique") > 1]
+    return fit_embedder(names, seed=seed, **settings) if several.gtin.nunique() >= MIN_PRODUCTS else None
 
-# %% ../../nbs/lib/36_products.learn.ipynb #dc3a7e09
+# %% ../../nbs/lib/36_products.learn.ipynb #2eae384f
 def fit_categories(
     labels: pd.DataFrame,  # product_id, item_name, category
     trials: int = 4,  # settings tried for each booster; 0 leaves trees out
@@ -508,7 +506,7 @@ def fit_categories(
         reason = f"not enough labelled products: {sizes.min()} in the smallest part, {MIN_PRODUCTS} needed, of two categories or more"
         return CategoriesRun(reason, counts=counts)
     trials = trials if counts["products"] >= 1000 else min(trials, 2)
-    embed = fit_label_embedder(parts, seed, dimensions=96, epochs=6 if len(parts) < 5000 else 3) if trials else None
+    embed = fit_label_embedder(parts, seed, dimensions=96, epochs=6) if trials else None
     models = fit_classifiers(parts, embed, trials, seed)
     chosen, test = choose_classifier(models, parts, seed), parts[parts.split == "test"]
     metrics = pd.concat([score_classifiers(models, parts, chosen, split, seed) for split in ("validation", "test")])
