@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PARTS', 'make_names', 'read_lines', 'read_names', 'read_truth_items', 'read_training_names', 'make_split',
-           'make_pairs', 'make_hard_negatives', 'make_retrieval_task']
+           'make_pairs', 'make_hard_negatives', 'make_list_task', 'make_retrieval_task']
 
 # %% ../../nbs/lib/31_products.pairs.ipynb #74557eb9
 import gzip
@@ -68,7 +68,7 @@ def read_names(
         raise SourceError(f'{path}: allowed are lines {{"barcode": ..., "names": {{chain: [name, ...]}}}}.') from None
     return _tidy(pd.DataFrame(rows, columns=NAMES))
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #634c3d99
+# %% ../../nbs/lib/31_products.pairs.ipynb #5b1812d0
 def read_truth_items(
     truth: str | Path,  # folder with the sample market's truth tables
 ) -> pd.DataFrame:  # the truth's items beside gtin and category of their product
@@ -94,20 +94,21 @@ def read_training_names(
         return make_names(open_lake(lake).read("items").to_pandas())
     return make_names(read_truth_items(truth)) if truth else pd.DataFrame(columns=NAMES)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #64455073
+# %% ../../nbs/lib/31_products.pairs.ipynb #a6b2706f
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
 def make_split(
     keys: pd.Series,  # product keys: GTINs or product ids, repeated as often as there are rows
     seed: int = 7,  # another seed draws other parts
-) -> pd.Series:  # "train", "validation" or "test", same index
-    "Draw the part of each product: 60, 20 and 20 of a hundred."
-    edges = np.cumsum(list(PARTS.values()))[:-1]
+    parts: dict[str, float] = PARTS,  # name of each part and its share, 1 in all
+) -> pd.Series:  # name of the part, same index
+    "Draw the part of each product."
+    edges = np.cumsum(list(parts.values()))[:-1]
 
     def part(key: str) -> str:
         share = int.from_bytes(blake2b(f"{seed}:{key}".encode(), digest_size=8).digest(), "big") / 2**64
-        return list(PARTS)[int(np.searchsorted(edges, share, side="right"))]
+        return list(parts)[int(np.searchsorted(edges, share, side="right"))]
 
     return keys.map({key: part(key) for key in keys.unique()})
 
@@ -177,7 +178,24 @@ def make_hard_negatives(
     columns = ["gtin", "split", "anchor", "positive", "negative_gtin", "negative", "similarity"]
     return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #163d8275
+# %% ../../nbs/lib/31_products.pairs.ipynb #53a53649
+def make_list_task(
+    names: pd.DataFrame,  # gtin, chain_id, item_name
+    asking: set[str],  # GTINs that ask, where two chains spell them differently
+    seed: int = 7,  # draws names
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # queries and candidates, each gtin, chain_id, item_name; every query's gtin is a candidate once
+    "Draw one question for each asking product, and one candidate for every product."
+    asked = make_pairs(names[names.gtin.isin(asking)], seed, limit=1)
+    queries = asked[["gtin", "chain_a", "name_a"]].set_axis(NAMES, axis=1)
+    answers = asked[["gtin", "chain_b", "name_b"]].set_axis(NAMES, axis=1)
+    others = _tidy(names[~names.gtin.isin(asked.gtin)])
+    others = others.sample(frac=1, random_state=seed).drop_duplicates("gtin")
+    candidates = pd.concat([answers, others]).sort_values("gtin", ignore_index=True)
+    return queries.reset_index(drop=True), candidates
+
+# %% ../../nbs/lib/31_products.pairs.ipynb #4d5b19fd
 def make_retrieval_task(
     names: pd.DataFrame,  # gtin, chain_id, item_name
     split: str,  # which part asks: "validation" or "test"
@@ -186,10 +204,5 @@ def make_retrieval_task(
     pd.DataFrame, pd.DataFrame
 ]:  # queries and candidates, each gtin, chain_id, item_name; every query's gtin is a candidate once
     "Draw one question for each held-out product, and one candidate for every product."
-    asked = make_pairs(names, seed, limit=1).query("split == @split")
-    queries = asked[["gtin", "chain_a", "name_a"]].set_axis(NAMES, axis=1)
-    answers = asked[["gtin", "chain_b", "name_b"]].set_axis(NAMES, axis=1)
-    others = _tidy(names[~names.gtin.isin(asked.gtin)])
-    others = others.sample(frac=1, random_state=seed).drop_duplicates("gtin")
-    candidates = pd.concat([answers, others]).sort_values("gtin", ignore_index=True)
-    return queries.reset_index(drop=True), candidates
+    gtins = names.gtin.drop_duplicates()
+    return make_list_task(names, {*gtins[make_split(gtins, seed) == split]}, seed)
