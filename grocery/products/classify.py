@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'MIN_KNOWN', 'FORMAT', 'count_pieces', 'Rows', 'Features', 'fit_pieces', 'Trust', 'make_signs', 'Classifier',
-           'predict_categories', 'make_rules_classifier', 'write_classifier', 'read_classifier', 'classify_file']
+           'predict_categories', 'make_rules_classifier', 'write_classifier', 'read_classifier', 'classify_file',
+           'open_classifier', 'classify_names']
 
-# %% ../../nbs/lib/36_products.classify.ipynb #65cd7736
+# %% ../../nbs/lib/36_products.classify.ipynb #f917bf6c
 import json
 import math
 from collections import Counter
@@ -20,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import SourceError, choose, need
-from .answers import make_sets
+from ..models import find_model
+from .answers import choose_arm, make_sets
 from .embed import Embedder, read_embedder, write_embedder
 from .names import fold_name
 from .taxonomy import find_department, find_rule_matches, read_taxonomy
@@ -96,7 +98,7 @@ class Rows:
         shape = (len(self.starts) - 1, columns)
         return need("scipy.sparse", "ml").csr_matrix((self.values, self.pieces, self.starts), shape=shape)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #46b4efaf
+# %% ../../nbs/lib/36_products.classify.ipynb #803e762b
 @dataclass(frozen=True)
 class Features:
     "Turns names into numbers; fitted on names that were learned from."
@@ -163,7 +165,7 @@ def fit_pieces(
     idf = [math.log((1 + len(names)) / (1 + counts[p])) + 1 for p in kept]
     return Features({p: i for i, p in enumerate(kept)}, np.array(idf, np.float32), dict(kinds))
 
-# %% ../../nbs/lib/36_products.classify.ipynb #e5df088f
+# %% ../../nbs/lib/36_products.classify.ipynb #b0264dda
 @dataclass(frozen=True)
 class Trust:
     "Says how often an answer like this one is right."
@@ -277,7 +279,7 @@ class Classifier:
         "Tell how sure the most probable category is."
         return self.trust(probabilities, names) if self.trust else probabilities.max(axis=1)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #f0090375
+# %% ../../nbs/lib/36_products.classify.ipynb #eb2b1492
 MIN_KNOWN = 0.25  # share of a name's letters that must have been seen
 
 
@@ -304,7 +306,7 @@ def predict_categories(
         {"category": pd.Series(said, dtype=object), "confidence": sure, "set": pd.Series(sets, dtype=object)}
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #4d87a691
+# %% ../../nbs/lib/36_products.classify.ipynb #e7be325e
 def make_rules_classifier() -> Classifier:  # whose categories are the taxonomy's classes
     "Make a classifier of the taxonomy's rules."
     codes = _codes()
@@ -315,7 +317,7 @@ def make_rules_classifier() -> Classifier:  # whose categories are the taxonomy'
         "rules", tuple(codes), features, (table / table.sum(axis=1, keepdims=True),), about={"made_of": "rules"}
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #b4fc1369
+# %% ../../nbs/lib/36_products.classify.ipynb #edcf391e
 FORMAT = "grocery-classifier-2"
 
 
@@ -384,7 +386,7 @@ def _versions() -> dict[str, str]:
             continue
     return found
 
-# %% ../../nbs/lib/36_products.classify.ipynb #ee2afddf
+# %% ../../nbs/lib/36_products.classify.ipynb #6241a0c0
 def _array(folder: Path, name: str) -> np.ndarray | None:
     path = folder / f"{name}.npy"
     return np.load(path, allow_pickle=False) if path.is_file() else None
@@ -427,7 +429,7 @@ def read_classifier(
     how = {key: about[key] for key in ("temperature", "min_confidence", "least", "about")}
     return Classifier(kind, tuple(about["categories"]), features, state, trust=trust, **how)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #596ee6cb
+# %% ../../nbs/lib/36_products.classify.ipynb #153feafd
 def _read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     if path.suffix == ".parquet":
         yield from (batch.to_pandas() for batch in pq.ParquetFile(path).iter_batches(rows))
@@ -458,7 +460,7 @@ def _write_chunk(path: Path, table: pd.DataFrame, writer, first: bool):
             stream.write(table.to_json(orient="records", lines=True, force_ascii=False))
     return writer
 
-# %% ../../nbs/lib/36_products.classify.ipynb #5c83de99
+# %% ../../nbs/lib/36_products.classify.ipynb #db692071
 def classify_file(
     source: str | Path,  # .parquet, .csv, .jsonl, or .txt with one name a line
     target: str | Path,  # .parquet, .csv or .jsonl; written anew
@@ -485,3 +487,25 @@ def classify_file(
         if writer:
             writer.close()
     return dict(counts)
+
+# %% ../../nbs/lib/36_products.classify.ipynb #a3080fa3
+def open_classifier(
+    model: str = "categories",  # NAME, NAME@ALIAS, NAME@VERSION or a folder; "rules" needs no model
+) -> Classifier:
+    "Open a classifier; raise SettingsError where there is none of that name."
+    return make_rules_classifier() if model == "rules" else read_classifier(find_model(model))
+
+
+def classify_names(
+    names: list[str],  # as chains or people write them
+    model: Classifier,  # a fitted one
+    challenger: Classifier | None = None,  # another one that is tried beside it
+    share: float = 0.0,  # of the names that go to the challenger, 0 to 1
+) -> list[dict]:  # {"name", "category" (None is unknown), "confidence" (0 to 1), "set"}, in order
+    "Name each name's category, as JSON can hold it."
+    said = predict_categories(model, names)
+    if challenger and share:
+        arms = np.array([choose_arm(name, share) == "challenger" for name in names])
+        said = predict_categories(challenger, names).where(pd.Series(arms), said)
+    columns = zip(names, said.category, said.confidence, said["set"], strict=True)
+    return [{"name": n, "category": c, "confidence": round(float(p), 4), "set": s} for n, c, p, s in columns]
