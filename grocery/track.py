@@ -77,7 +77,7 @@ def _notes(out: str | Path, run_id: str) -> Path:
     "Name the file of a run's notes."
     return Path(out) / ".runs" / f"{run_id}.jsonl"
 
-# %% ../nbs/lib/08_track.ipynb #47366d56
+# %% ../nbs/lib/08_track.ipynb #752d31f9
 @dataclass(frozen=True)
 class Tracker:
     "Writes what a pipeline found to a folder, and notes it for its MLflow run."
@@ -97,8 +97,7 @@ class Tracker:
         values: dict,  # name -> number; None and NaN are left out
     ) -> None:
         "Record figures."
-        numbers = {str(k): float(v) for k, v in values.items() if v is not None}
-        _note(self, "metrics", {k: v for k, v in numbers.items() if math.isfinite(v)})
+        _note(self, "metrics", {str(k): float(v) for k, v in values.items() if v is not None and math.isfinite(v)})
 
     def table(
         self,
@@ -106,9 +105,7 @@ class Tracker:
         table: pd.DataFrame | pa.Table,  # rows; an index is left out
     ) -> Path | None:  # the file; None when there is no folder
         "Write a table as out/NAME.parquet and log it."
-        if isinstance(table, pd.DataFrame):
-            table = pa.Table.from_pandas(table, preserve_index=False)
-        return _keep(self, f"{name}.parquet", "tables", lambda path: pq.write_table(table, path))
+        return _keep(self, f"{name}.parquet", "tables", lambda path: pq.write_table(_as_arrow(table), path))
 
     def figure(
         self,
@@ -144,15 +141,19 @@ class Tracker:
         path: Path | str,  # an existing folder that holds a model
         name: str,  # the registered model's name
         card: str,  # Markdown: data, split, figures, limits; kept beside the model as card.md
-        score: float,  # the figure that decides between two models judged on the same data; higher is better
-        judged_on: str,  # what that figure was measured on: a hash, or a name of data and split
+        score: float,  # what decides between two models judged on the same data; higher is better
+        judged_on: str,  # what it was measured on: a hash, or a name of data and split
     ) -> Path:  # the folder under out/models, or `path` when there is no `out`
         "Keep a model's folder with its card, and offer it to the registry when the run has ended well."
         (_existing(path) / "card.md").write_text(card, encoding="utf-8")
         _note(self, "models", {name: {"score": float(score), "judged_on": judged_on}})
         return self.model_folder(path, name)
 
-# %% ../nbs/lib/08_track.ipynb #3ecfd642
+# %% ../nbs/lib/08_track.ipynb #e6820824
+def _as_arrow(table: pd.DataFrame | pa.Table) -> pa.Table:
+    return pa.Table.from_pandas(table, preserve_index=False) if isinstance(table, pd.DataFrame) else table
+
+
 def _existing(path: Path | str) -> Path:
     if not Path(path).exists():
         raise GroceryError(f"Cannot log {path}: received no file there, allowed: what exists. Write it first.")

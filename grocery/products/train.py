@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MIN_QUESTIONS', 'score_links', 'make_decisions', 'score_decisions', 'score_changes', 'SimilarityRun',
-           'fit_similarity', 'tune_embedder']
+           'fit_similarity', 'tune_embedder', 'make_score', 'make_card']
 
-# %% ../../nbs/lib/34_products.train.ipynb #fb0fdc10
+# %% ../../nbs/lib/34_products.train.ipynb #7b1b9e4d
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
@@ -255,3 +256,53 @@ def tune_embedder(
     study.enqueue_trial({"learning_rate": 0.005, "scale": 20.0, "cut": 0.15, "hard": 3})
     study.optimize(judge, n_trials=trials)
     return study.best_params
+
+# %% ../../nbs/lib/34_products.train.ipynb #1d156962
+def make_score(
+    run: SimilarityRun,  # a run that made a model
+    names: pd.DataFrame,  # what it learned from and was judged on
+) -> tuple[float, str]:  # MRR of the matcher, and a hash of everything its questions were drawn from
+    "Say by which figure a model is compared, and on what it was measured."
+    asked = names[make_split(names.gtin, parts=PARTS) == "test"]
+    text = "\n".join(sorted(asked.gtin + "\t" + asked.item_name))
+    value = run.metrics[(run.metrics.model == "matcher") & (run.metrics.metric == "mrr")].value.iloc[0]
+    return float(value), blake2b(text.encode(), digest_size=8).hexdigest()
+
+# %% ../../nbs/lib/34_products.train.ipynb #d4a73eeb
+_CARD = """# Similarity of product names
+
+**What it does.** Finds a name in another list of names, and tells how sure it is that both are one product.
+
+**Data.** {barcodes} barcodes with {names} names, {shared} of them spelled differently by two chains or more. {message}.
+
+**How it was judged.** Parts are drawn by barcode ({parts}). Each held-out barcode asks with one chain's name among one name of every barcode.
+
+{metrics}
+
+**Names changed on purpose.** Of {same} that stay the same product {same_accepted} are accepted, of {other} that become another one {other_accepted}.
+
+**Settings.** {settings}
+
+**Limits.** Names of the same barcode are the truth; a barcode that two chains use for two things, or one thing with two barcodes, counts as an error. A name that was cut
+before it says its flavour or size cannot be told apart from its neighbours. Words that no training name holds are compared by their letters alone. English meets Hebrew
+where a chain or the dictionary joined them.
+"""
+
+
+def make_card(
+    run: SimilarityRun,  # a run that made a model
+    names: pd.DataFrame,  # what it learned from and was judged on
+) -> str:  # Markdown
+    "Describe a model: data, split, figures, limits."
+    rows = [
+        f"| {r.model} | {r.metric} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} |"
+        for r in run.metrics.itertuples()
+    ]
+    table = "\n".join(["| model | figure | value | 95% | n |", "|---|---|---|---|---|", *rows])
+    total = run.changes.groupby("is_same")[["pairs", "accepted"]].sum().reindex([True, False], fill_value=0)
+    sums = {"same": total.pairs[True], "same_accepted": total.accepted[True]}
+    sums |= {"other": total.pairs[False], "other_accepted": total.accepted[False]}
+    parts = ", ".join(f"{share:.0%} {part}" for part, share in PARTS.items())
+    about = run.matcher.ruler.embedder.about | run.matcher.about
+    settings = ", ".join(f"{k} {v}" for k, v in about.items() if not isinstance(v, dict))
+    return _CARD.format(**run.counts, message=run.message, parts=parts, metrics=table, settings=settings, **sums)
