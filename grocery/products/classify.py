@@ -7,12 +7,13 @@ __all__ = ['KINDS', 'MIN_KNOWN', 'FORMAT', 'count_pieces', 'Rows', 'Features', '
            'predict_categories', 'make_rules_classifier', 'write_classifier', 'read_classifier', 'classify_file',
            'open_classifier', 'classify_names']
 
-# %% ../../nbs/lib/36_products.classify.ipynb #f917bf6c
+# %% ../../nbs/lib/36_products.classify.ipynb #afb0ed36
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from .embed import Embedder, read_embedder, write_embedder
 from .names import fold_name
 from .taxonomy import find_department, find_rule_matches, read_taxonomy
 
-# %% ../../nbs/lib/36_products.classify.ipynb #800041e8
+# %% ../../nbs/lib/36_products.classify.ipynb #bc5dd0b2
 KINDS = {"c": 1.0, "w": 0.7, "r": 0.25}  # kind of piece -> its weight
 
 
@@ -48,10 +49,27 @@ def _words(text: str) -> Iterator[str]:
     yield from (f"w{a} {b}" for a, b in zip(words, words[1:], strict=False))
 
 
+def _across(text: str) -> Iterator[str]:
+    yield from ("s" + text[i : i + size] for size in (3, 4, 5) for i in range(len(text) - size + 1))
+
+
+def _beginnings(text: str) -> Iterator[str]:
+    for word in text.split():
+        yield from ("p" + word[:size] for size in (3, 4, 5) if len(word) >= size)
+        if len(word) > 3 and word[0] in "הבלומש":
+            yield "p" + word[1:]
+
+# %% ../../nbs/lib/36_products.classify.ipynb #37aa70ac
+@lru_cache(50_000)
+def _hear(item_name: str) -> tuple[str, ...]:
+    "Tell which classes the rules hear, the loudest first."
+    return tuple(code for _, code, _ in find_rule_matches(item_name))
+
+
 def _heard(item_name: str) -> Counter:
     "Count what the rules hear; the first counts most, its department a little."
     heard = Counter()
-    for place, (_, code, _) in enumerate(find_rule_matches(item_name)[:4]):
+    for place, code in enumerate(_hear(item_name)[:4]):
         heard[f"r{code}"] += 0.5
         if place == 0:
             heard[f"r#{code}"] += 1.0
@@ -61,12 +79,16 @@ def _heard(item_name: str) -> Counter:
 
 def count_pieces(
     item_name: str,  # a name as a chain or a person writes it
+    kinds: Iterable[str] = "cwrsp",  # which kinds of piece
 ) -> dict[str, Counter]:  # kind -> piece -> how often (for rules: how much)
     "Take a name apart."
     text = fold_name(item_name)
-    return {"c": Counter(_letters(text)), "w": Counter(_words(text)), "r": _heard(item_name)}
+    return {kind: _heard(item_name) if kind == "r" else Counter(_TAKE[kind](text)) for kind in kinds}
 
-# %% ../../nbs/lib/36_products.classify.ipynb #13cefe8f
+
+_TAKE = {"c": _letters, "w": _words, "s": _across, "p": _beginnings}
+
+# %% ../../nbs/lib/36_products.classify.ipynb #a9935252
 @dataclass(frozen=True)
 class Rows:
     "A sparse matrix: one row per name, one column per known piece."
@@ -98,7 +120,7 @@ class Rows:
         shape = (len(self.starts) - 1, columns)
         return need("scipy.sparse", "ml").csr_matrix((self.values, self.pieces, self.starts), shape=shape)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #803e762b
+# %% ../../nbs/lib/36_products.classify.ipynb #d7309185
 @dataclass(frozen=True)
 class Features:
     "Turns names into numbers; fitted on names that were learned from."
@@ -118,7 +140,7 @@ class Features:
         "Look the pieces of names up."
         starts, pieces, values, known = [0], [], [], []
         for name in names:
-            counted = count_pieces(name)
+            counted = count_pieces(name, {"c", "r", *self.kinds})
             for kind, weight in self.kinds.items():
                 ids, parts = self._kind(counted[kind], weight, kind == "r")
                 pieces += ids
@@ -150,7 +172,7 @@ class Features:
         reduced = self.rows(names)[0].dot(self.directions)
         return np.hstack([reduced, self.embed(names)]) if self.embed else reduced
 
-# %% ../../nbs/lib/36_products.classify.ipynb #43a57a57
+# %% ../../nbs/lib/36_products.classify.ipynb #8820eb48
 def fit_pieces(
     names: list[str],  # names to learn from
     kinds: dict[str, float] | None = None,  # kinds of piece and their weights; None is `KINDS`
@@ -159,13 +181,13 @@ def fit_pieces(
     "Collect the pieces of names and how telling each is."
     kinds, counts = kinds or KINDS, Counter()
     for name in names:
-        counted = count_pieces(name)
+        counted = count_pieces(name, kinds)
         counts.update(p for kind in kinds for p in counted[kind])
     kept = sorted(p for p, n in counts.items() if n >= min_names or (p[0] == "w" and " " not in p))
     idf = [math.log((1 + len(names)) / (1 + counts[p])) + 1 for p in kept]
     return Features({p: i for i, p in enumerate(kept)}, np.array(idf, np.float32), dict(kinds))
 
-# %% ../../nbs/lib/36_products.classify.ipynb #b0264dda
+# %% ../../nbs/lib/36_products.classify.ipynb #cd5faa67
 @dataclass(frozen=True)
 class Trust:
     "Says how often an answer like this one is right."
@@ -174,6 +196,9 @@ class Trust:
     offset: float
     means: np.ndarray  # of the signs, on names that were not learned from
     scales: np.ndarray  # their spread
+    heard: np.ndarray | None = (
+        None  # how probable each category is where the rules hear a class; the last row: where they hear none
+    )
 
     def __call__(
         self,
@@ -181,7 +206,7 @@ class Trust:
         names: list[str],  # the names
     ) -> np.ndarray:  # 0 to 1
         "Tell how sure the first answer is."
-        signs = (make_signs(probabilities, names) - self.means) / self.scales
+        signs = (make_signs(probabilities, names, self.heard) - self.means) / self.scales
         score = signs @ self.weights[: signs.shape[1]] + self.weights[signs.shape[1] + probabilities.argmax(axis=1)]
         return 1 / (1 + np.exp(-(score + self.offset)))
 
@@ -189,7 +214,8 @@ class Trust:
 def make_signs(
     probabilities: np.ndarray,  # one row per name, one column per category
     names: list[str],  # the names
-) -> np.ndarray:  # float, one row per name: how far ahead the first is, how spread the rest, how long the name
+    heard: np.ndarray | None = None,  # a `Trust`'s; None leaves the rules out
+) -> np.ndarray:  # float, one row per name: how far ahead the first is, how spread the rest, how long the name, and what the rules say of it
     "Describe answers by what tells right ones from wrong ones."
     top = (
         -np.sort(-probabilities, axis=1)[:, :2]
@@ -200,9 +226,25 @@ def make_signs(
     spread = -(probabilities * np.log(probabilities + 1e-9)).sum(axis=1)
     length = np.log([1 + len(n) for n in names])
     words = np.array([len(n.split()) for n in names])
-    return np.column_stack([odds[:, 0], top[:, 0], odds[:, 1], odds[:, 0] - odds[:, 1], spread, length, words])
+    signs = np.column_stack([odds[:, 0], top[:, 0], odds[:, 1], odds[:, 0] - odds[:, 1], spread, length, words])
+    return signs if heard is None else np.hstack([signs, _rule_signs(probabilities.argmax(axis=1), names, heard)])
 
-# %% ../../nbs/lib/36_products.classify.ipynb #7e8cacce
+
+def _rule_signs(best: np.ndarray, names: list[str], heard: np.ndarray) -> np.ndarray:
+    "Describe how far the rules agree with answers, and with themselves."
+    said = [_hear(n) for n in names]
+    chance = heard[_places(names)]
+    agreed = chance[np.arange(len(best)), best]
+    counts = [(len({find_department(c) for c in s}), len(s), not s) for s in said]
+    return np.column_stack([agreed, np.log(agreed + 1e-3), chance.argmax(axis=1) == best, chance.max(axis=1), counts])
+
+
+def _places(names: list[str]) -> list[int]:
+    "Tell which class the rules hear first, as a number; one more than the last where they hear none."
+    place = {code: i for i, code in enumerate(_codes())}
+    return [place[said[0]] if (said := _hear(n)) else len(place) for n in names]
+
+# %% ../../nbs/lib/36_products.classify.ipynb #7088d661
 def _softmax(scores: np.ndarray) -> np.ndarray:
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
@@ -214,9 +256,7 @@ def _score_majority(shares: np.ndarray, features: Features, names: list[str]) ->
 
 def _score_rules(table: np.ndarray, features: Features, names: list[str]) -> np.ndarray:
     "Look up which categories go with the class that the rules name; the last row is for names without one."
-    place = {code: i for i, code in enumerate(_codes())}
-    heard = [find_rule_matches(n) for n in names]
-    return np.log(table[[place[h[0][1]] if h else len(place) for h in heard]])
+    return np.log(table[_places(names)])
 
 
 def _score_linear(weights: np.ndarray, offsets: np.ndarray, features: Features, names: list[str]) -> np.ndarray:
@@ -231,11 +271,12 @@ def _score_lightgbm(booster, features: Features, names: list[str]) -> np.ndarray
     return booster.predict(features.dense(names), raw_score=True, num_threads=1)
 
 
+@cache
 def _codes() -> list[str]:
     table = read_taxonomy()
     return table[table.department != ""].code.tolist()
 
-# %% ../../nbs/lib/36_products.classify.ipynb #c6baecbf
+# %% ../../nbs/lib/36_products.classify.ipynb #bd908868
 _SCORERS = {
     "majority": _score_majority,
     "rules": _score_rules,
@@ -279,7 +320,7 @@ class Classifier:
         "Tell how sure the most probable category is."
         return self.trust(probabilities, names) if self.trust else probabilities.max(axis=1)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #eb2b1492
+# %% ../../nbs/lib/36_products.classify.ipynb #fb61e078
 MIN_KNOWN = 0.25  # share of a name's letters that must have been seen
 
 
@@ -306,7 +347,7 @@ def predict_categories(
         {"category": pd.Series(said, dtype=object), "confidence": sure, "set": pd.Series(sets, dtype=object)}
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #e7be325e
+# %% ../../nbs/lib/36_products.classify.ipynb #934930a5
 def make_rules_classifier() -> Classifier:  # whose categories are the taxonomy's classes
     "Make a classifier of the taxonomy's rules."
     codes = _codes()
@@ -317,7 +358,7 @@ def make_rules_classifier() -> Classifier:  # whose categories are the taxonomy'
         "rules", tuple(codes), features, (table / table.sum(axis=1, keepdims=True),), about={"made_of": "rules"}
     )
 
-# %% ../../nbs/lib/36_products.classify.ipynb #edcf391e
+# %% ../../nbs/lib/36_products.classify.ipynb #2d0109f7
 FORMAT = "grocery-classifier-2"
 
 
@@ -356,7 +397,7 @@ def _trust_arrays(trust: Trust | None) -> dict[str, np.ndarray]:
         "trust": trust.weights,
         "trust_scale": np.vstack([trust.means, trust.scales]),
         "trust_offset": np.array([trust.offset]),
-    }
+    } | ({} if trust.heard is None else {"trust_heard": trust.heard})
 
 
 def _describe(model: Classifier) -> dict:
@@ -386,7 +427,7 @@ def _versions() -> dict[str, str]:
             continue
     return found
 
-# %% ../../nbs/lib/36_products.classify.ipynb #6241a0c0
+# %% ../../nbs/lib/36_products.classify.ipynb #896c1106
 def _array(folder: Path, name: str) -> np.ndarray | None:
     path = folder / f"{name}.npy"
     return np.load(path, allow_pickle=False) if path.is_file() else None
@@ -423,13 +464,18 @@ def read_classifier(
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"{folder}: received {error!r}, allowed: a folder that write_classifier made.") from None
     if trust is not None:
-        trust = Trust(trust, float(_array(folder, "trust_offset")[0]), *_array(folder, "trust_scale"))
+        trust = Trust(
+            trust,
+            float(_array(folder, "trust_offset")[0]),
+            *_array(folder, "trust_scale"),
+            _array(folder, "trust_heard"),
+        )
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     features = Features(vocabulary, idf, about["kinds"], _array(folder, "directions"), embed)
     how = {key: about[key] for key in ("temperature", "min_confidence", "least", "about")}
     return Classifier(kind, tuple(about["categories"]), features, state, trust=trust, **how)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #153feafd
+# %% ../../nbs/lib/36_products.classify.ipynb #220bbdbc
 def _read_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     if path.suffix == ".parquet":
         yield from (batch.to_pandas() for batch in pq.ParquetFile(path).iter_batches(rows))
@@ -460,7 +506,7 @@ def _write_chunk(path: Path, table: pd.DataFrame, writer, first: bool):
             stream.write(table.to_json(orient="records", lines=True, force_ascii=False))
     return writer
 
-# %% ../../nbs/lib/36_products.classify.ipynb #db692071
+# %% ../../nbs/lib/36_products.classify.ipynb #2f944dba
 def classify_file(
     source: str | Path,  # .parquet, .csv, .jsonl, or .txt with one name a line
     target: str | Path,  # .parquet, .csv or .jsonl; written anew
@@ -488,7 +534,7 @@ def classify_file(
             writer.close()
     return dict(counts)
 
-# %% ../../nbs/lib/36_products.classify.ipynb #a3080fa3
+# %% ../../nbs/lib/36_products.classify.ipynb #78fcdda8
 def open_classifier(
     model: str = "categories",  # NAME, NAME@ALIAS, NAME@VERSION or a folder; "rules" needs no model
 ) -> Classifier:
