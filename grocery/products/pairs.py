@@ -226,18 +226,26 @@ def make_hard_negatives(
     columns = ["gtin", "split", "anchor", "positive", "negative_gtin", "negative", "similarity"]
     return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #613938c4
+# %% ../../nbs/lib/31_products.pairs.ipynb #ece8b2b9
+def _draw_two(names: pd.DataFrame, seed: int) -> pd.DataFrame:
+    "Draw two chains of each product that has two, and a name of each; chains often spell alike, and that is left so."
+    mixed = names.sample(frac=1, random_state=seed).drop_duplicates(["gtin", "chain_id"])
+    mixed["turn"] = mixed.groupby("gtin").cumcount()
+    first, second = (mixed[mixed.turn == turn].set_index("gtin") for turn in (0, 1))
+    drawn = first.join(second, lsuffix="_a", rsuffix="_b", how="inner").sort_index().reset_index()
+    return drawn.rename(columns=lambda c: c.replace("chain_id", "chain").replace("item_name", "name"))
+
+
 def make_list_task(
     names: pd.DataFrame,  # gtin, chain_id, item_name
-    asking: set[str],  # GTINs that ask, where two chains spell them differently
+    asking: set[str],  # GTINs that ask, where two chains sell them
     seed: int = 7,  # draws names
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
 ]:  # queries and candidates, each gtin, chain_id, item_name; every query's gtin is a candidate once
     "Draw one question for each asking product, and one candidate for every product."
-    asked = make_pairs(names[names.gtin.isin(asking)], seed, limit=1)
-    queries = asked[["gtin", "chain_a", "name_a"]].set_axis(NAMES, axis=1)
-    answers = asked[["gtin", "chain_b", "name_b"]].set_axis(NAMES, axis=1)
+    asked = _draw_two(_tidy(names[names.gtin.isin(asking)]), seed)
+    queries, answers = (asked[["gtin", f"chain_{s}", f"name_{s}"]].set_axis(NAMES, axis=1) for s in "ab")
     others = _tidy(names[~names.gtin.isin(asked.gtin)])
     others = others.sample(frac=1, random_state=seed).drop_duplicates("gtin")
     candidates = pd.concat([answers, others]).sort_values("gtin", ignore_index=True)
