@@ -18,7 +18,7 @@ LESSONS   = ls nbs/lib/*.ipynb nbs/docs/*.ipynb nbs/index.ipynb | xargs -P 2 -n 
   status=$$?; nbdev-clean; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check nb readme lab mlflow clean
+.PHONY: help setup run test check nb readme models lab mlflow clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1|/' | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -52,6 +52,12 @@ check:
 	  test -z "$$changed" || { echo "The notebooks, grocery/ or README.md were not what their sources make (diff above). Read it, commit it, run again." >&2; exit 1; }
 	ruff check --isolated --select F,E9 grocery
 	@python -m pytest
+
+models: $(READY)  ## train the small models that travel with the package, on the sample market
+	@rm -rf .build/models
+	grocery run 32_train_similarity -p lake= -p truth=data/sample/truth -p out=.build/models -p dimensions=96 -p rounds=120 -p epochs=16
+	grocery run 36_train_classifier -p lake= -p truth=data/sample/truth -p out=.build/models
+	@mkdir -p grocery/data/models && cp -r .build/models/models/similarity .build/models/models/categories grocery/data/models/
 
 nb: $(READY)  ## after editing notebooks: export, run every lesson, keep its output, clean
 	@ruff format -q nbs && ruff check -q --fix --select I nbs

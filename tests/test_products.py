@@ -63,8 +63,13 @@ def triplets(names) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def embedder(triplets) -> Embedder:
-    return fit_embedder(triplets, dimensions=48, epochs=3)
+def taught(names) -> pd.DataFrame:
+    return names[make_split(names.gtin) == "train"]
+
+
+@pytest.fixture(scope="module")
+def embedder(taught) -> Embedder:
+    return fit_embedder(taught, dimensions=48, epochs=3)
 
 
 # Names
@@ -218,10 +223,10 @@ def test_numpy_serves_what_sentence_transformers_trained(embedder, names):
     np.testing.assert_allclose(embedder(some), encoded, atol=1e-5)
 
 
-def test_training_is_deterministic_and_listens_to_the_seed(triplets, embedder):
-    again = fit_embedder(triplets, dimensions=48, epochs=3)
+def test_training_is_deterministic_and_listens_to_the_seed(taught, embedder):
+    again = fit_embedder(taught, dimensions=48, epochs=3)
     assert (again.vectors == embedder.vectors).all() and again.vocabulary == embedder.vocabulary
-    other = fit_embedder(triplets, dimensions=48, epochs=1, seed=8)
+    other = fit_embedder(taught, dimensions=48, epochs=1, seed=8)
     assert (other.vectors != embedder.vectors).any()
 
 
@@ -230,16 +235,27 @@ def test_training_beats_tfidf_on_unseen_barcodes():
     run = fit_similarity(
         make_names(market.make_items(products).merge(products[["product_id", "gtin"]], on="product_id"))
     )
-    test = run.metrics[run.metrics.split == "test"].set_index(["model", "metric"])
-    assert test.low["static_ngram", "mrr_gain"] > 0
-    assert run.metrics.groupby("model").is_chosen.first().to_dict() == {"static_ngram": True, "tfidf": False}
+    test = run.metrics.set_index(["model", "metric"])
+    assert test.value["matcher", "mrr_gain"] > 0
+    assert run.metrics[run.metrics.is_chosen].model.unique().tolist() == ["matcher"]
 
 
 def test_embedder_survives_saving(embedder, names, tmp_path):
-    again = read_embedder(write_embedder(embedder, tmp_path / "model"))
-    assert (
-        again(names.item_name.tolist()) == embedder(names.item_name.tolist())
-    ).all() and again.about == embedder.about
+    some = names.item_name.tolist()
+    whole = read_embedder(write_embedder(embedder, tmp_path / "whole", "float32"))
+    assert (whole(some) == embedder(some)).all() and whole.about == embedder.about
+    small = read_embedder(write_embedder(embedder, tmp_path / "small"))
+    assert (small(some) * embedder(some)).sum(axis=1).min() > 0.999, "one byte a number is enough"
+    assert (tmp_path / "small" / "vectors.npy").stat().st_size < 0.3 * (
+        tmp_path / "whole" / "vectors.npy"
+    ).stat().st_size
+
+
+def test_a_shortened_embedding_is_its_beginning(embedder):
+    rows = embedder(["חלב 3% 1 ליטר", "Milk 3% 1 L"], dimensions=24)
+    assert rows.shape == (2, 24) and np.allclose(np.linalg.norm(rows, axis=1), 1)
+    whole = embedder(["חלב 3% 1 ליטר", "Milk 3% 1 L"])[:, :24]
+    np.testing.assert_allclose(rows, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_a_saved_embedder_needs_neither_torch_nor_sklearn(embedder, tmp_path):
@@ -345,7 +361,7 @@ def test_nothing_to_learn_from_is_said_and_not_raised(tmp_path):
     assert read_training_names().empty
     assert (
         "not enough" in fit_similarity(read_training_names()).message
-        and fit_similarity(read_training_names()).embedder is None
+        and fit_similarity(read_training_names()).matcher is None
     )
     assert read_training_names(lake=str(tmp_path / "none")).empty
     assert not (tmp_path / "none").exists()

