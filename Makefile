@@ -53,10 +53,12 @@ check:
 	ruff check --isolated --select F,E9 grocery
 	@python -m pytest
 
-models: $(READY)  ## train the small models that travel with the package, on the sample market
-	@rm -rf .build/models
-	grocery run 32_train_similarity -p lake= -p truth=data/sample/truth -p out=.build/models -p dimensions=96 -p rounds=120 -p epochs=16
-	grocery run 36_train_classifier -p lake= -p truth=data/sample/truth -p out=.build/models
+models: $(READY)  ## train the small models that travel with the package, on a sample market of 600 products
+	@rm -rf .build/models .build/market
+	@python -c "from grocery.sample.market import make_sample_market as make; make('.build/market', products=600, days=2, stores_per_chain=1)"
+	@python -c "from grocery.products.pairs import read_training_names as read, write_names; write_names(read(truth='.build/market/truth'), '.build/market/names.jsonl')"
+	grocery run 32_train_similarity -p pairs=.build/market/names.jsonl -p out=.build/models -p dimensions=96 -p rounds=120
+	grocery run 36_train_classifier -p truth=.build/market/truth -p out=.build/models
 	@mkdir -p grocery/data/models && cp -r .build/models/models/similarity .build/models/models/categories grocery/data/models/
 
 nb: $(READY)  ## after editing notebooks: export, run every lesson, keep its output, clean
