@@ -845,7 +845,7 @@ def _address(text: str) -> str:
         raise LakeError(f"Lake {hide_secrets(text)!r}: allowed is a folder, or s3://BUCKET/PREFIX, az://… or gs://….")
     return text
 
-# %% ../../nbs/lib/20_store.lake.ipynb #00ea5763
+# %% ../../nbs/lib/20_store.lake.ipynb #f15128dc
 def open_lake(
     path: str | Path | None = None,  # folder or s3:// address; None means the setting `lake`
     as_of: str | date | datetime | None = None,  # see what was valid then, by everything known today; None is now
@@ -853,6 +853,8 @@ def open_lake(
     known_at: str | date | datetime | None = None,  # see it exactly as it was at this moment; None is now
 ) -> Lake:
     "Open a lake without making anything; raise LakeError for a path that Delta cannot hold."
+    if not isinstance(path, str | Path | None):
+        raise LakeError(f"Lake: received a {type(path).__name__}, allowed: a folder or an address, as text or Path.")
     if version is not None and known_at:
         raise LakeError(f"Received version {version} and known_at {known_at}. Allowed: one of the two.")
     address = _address(str(path or read_settings().lake))
