@@ -426,7 +426,7 @@ def classify(
     for row in rows:
         print(f"{row['category'] or 'unknown'}\t{row['confidence']:.2f}\t{row['name']}")
 
-# %% ../nbs/lib/95_cli.ipynb #92b448d8
+# %% ../nbs/lib/95_cli.ipynb #9bcdf46d
 def _open_search(lake: str | None, model: str, database: str | None):
     "Open what is searched: a database that was filled, or the lake's own index, brought up to date."
     from grocery.serve.search import find_embedder, open_lake_index, open_search
@@ -616,13 +616,13 @@ def _print_kept_up(done: dict) -> None:
         verb = "would be removed" if done["dry_run"] else "removed"
         print(f"{done['removed_files']:,} files, {done['removed_bytes']:,} bytes {verb}")
 
-# %% ../nbs/lib/95_cli.ipynb #1ed6f858
+# %% ../nbs/lib/95_cli.ipynb #360a812d
 @app.command()
 def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="ingest: a price file into typed tables, beside expat and lxml. lake: prices kept and found, beside gz feeds and plain daily Parquet."
+            help="ingest: a price file into typed tables, beside expat and lxml. lake: prices kept and found, beside gz feeds and plain daily Parquet. products: linking, categories and search, beside TF-IDF and RapidFuzz."
         ),
     ],
     size_mb: Annotated[float | None, typer.Option(min=1, max=4000, help="ingest: millions of bytes [200].")] = None,
@@ -640,6 +640,12 @@ def bench(
             help="lake: of the days that come as feeds; others are written straight into its tables [all].",
         ),
     ] = None,
+    products: Annotated[
+        int | None, typer.Option(min=100, max=10**7, help="products: that are searched [100000].")
+    ] = None,
+    pairs: Annotated[str | None, typer.Option(help="products: names by barcode, JSON lines [sample market].")] = None,
+    labels: Annotated[str | None, typer.Option(help="products: labelled names, JSON lines [sample market].")] = None,
+    records: Annotated[str | None, typer.Option(help="products: folder of published benchmarks [none].")] = None,
     workers: Annotated[int | None, typer.Option(min=2, max=64, help="Processes that read [2].")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=200, help="Rounds of which the median counts.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print bench, machine, params and metrics as JSON.")] = False,
@@ -648,6 +654,7 @@ def bench(
     from grocery.bench import BENCHES
 
     asked = {"size_mb": size_mb, "stores": stores, "items": items, "days": days, "share": share, "feed_days": feed_days}
+    asked |= {"products": products, "pairs": pairs, "labels": labels, "records": records}
     asked = {k: v for k, v in (asked | {"workers": workers, "rounds": rounds}).items() if v is not None}
     run = BENCHES[choose(name, BENCHES, "bench")]
     for option in asked:
