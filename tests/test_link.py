@@ -14,6 +14,7 @@ from grocery.models import find_model
 from grocery.products.alike import KINDS, make_figures, make_view
 from grocery.products.link import (
     Matcher,
+    _is_late,
     find_candidates,
     link_names,
     make_answers,
@@ -127,6 +128,13 @@ def test_parts_share_no_product_and_a_card_says_what_was_measured(names):
     assert make_score(run, names.head(len(names) // 2))[1] != judged_on
 
 
+def test_calibration_takes_a_quarter_of_any_part(names):
+    gtins = names.gtin.drop_duplicates()
+    for part in PARTS:
+        late = _is_late(gtins[(make_split(gtins, 7, PARTS) == part).to_numpy()], 7)
+        assert 0.05 < late.mean() < 0.45
+
+
 def test_hard_pairs_are_half_and_half(bundled, names):
     pairs = make_hard_pairs(bundled.ruler, names, 3)
     assert pairs.is_same.mean() == 0.5 and pairs.gtin.value_counts().eq(2).all()
@@ -170,7 +178,7 @@ def test_lists_are_read_line_by_line(tmp_path):
 
 
 def test_the_command_answers_in_the_agreed_form(tmp_path):
-    (tmp_path / "q.txt").write_text('חלב נועמית 3% 1000 מ"ל\n\n', encoding="utf-8")
+    (tmp_path / "q.txt").write_text("נועמית חלב 3% 1 ליטר\n\n", encoding="utf-8")
     (tmp_path / "c.txt").write_text("\n".join(SHELF), encoding="utf-8")
     call = ["grocery", "link", "q.txt", "c.txt", "--top", "2", "--json"]
     done = subprocess.run(

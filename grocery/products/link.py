@@ -140,7 +140,7 @@ def make_answers(
         answers[row.query]["candidates"].append(found)
     return answers
 
-# %% ../../nbs/lib/34_products.link.ipynb #84993c5a
+# %% ../../nbs/lib/34_products.link.ipynb #7916c603
 @dataclass(frozen=True)
 class _Lists:
     "Candidates of many queries: measured pairs with their labels."
@@ -158,8 +158,8 @@ class _Lists:
 
 
 def _is_late(gtins: pd.Series, seed: int) -> np.ndarray:
-    "Tell which products are kept for calibration."
-    return (make_split(gtins, seed, {"early": 0.75, "late": 0.25}) == "late").to_numpy()
+    "Tell which products are kept for calibration; another seed than the one that drew the parts, or these would be cut from one end of them."
+    return (make_split(gtins, seed + 1, {"early": 0.75, "late": 0.25}) == "late").to_numpy()
 
 
 def _make_lists(ruler: Ruler, names: pd.DataFrame, asking: set[str], draws: int, k: int, seed: int) -> _Lists:
