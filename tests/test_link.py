@@ -24,7 +24,7 @@ from grocery.products.link import (
     read_matcher,
     write_matcher,
 )
-from grocery.products.names import find_conflicts, make_attributes
+from grocery.products.names import find_conflicts, fold_name, make_attributes
 from grocery.products.pairs import make_list_task, make_names, make_split, read_list
 from grocery.products.train import PARTS, fit_similarity, make_card, make_score, score_changes
 from grocery.sample import products as market
@@ -55,6 +55,7 @@ def test_any_two_lists_are_linked_and_nothing_accepted_conflicts(bundled, querie
     assert len(make_answers(links, len(queries))) == len(queries)
     for row in links[links.accepted].itertuples():
         assert not find_conflicts(make_attributes(queries[row.query]), make_attributes(candidates[row.candidate]))
+        assert fold_name(queries[row.query]) and fold_name(candidates[row.candidate]), "nothing is no product"
 
 
 def test_a_score_belongs_to_its_pair_alone(bundled, names):

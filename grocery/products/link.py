@@ -7,7 +7,7 @@ answer is "not sure"."""
 __all__ = ['LINKS', 'FORMAT', 'find_candidates', 'Matcher', 'link_names', 'make_answers', 'make_changed_pairs', 'make_hard_pairs',
            'measure_pairs', 'fit_matcher', 'write_matcher', 'read_matcher']
 
-# %% ../../nbs/lib/34_products.link.ipynb #4af4af18
+# %% ../../nbs/lib/34_products.link.ipynb #4e9bdd9d
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import pandas as pd
 from ..errors import GroceryError, SourceError, need
 from .alike import KINDS, Ruler, View, make_figures, make_view
 from .embed import read_embedder, write_embedder
+from .names import fold_name
 from .pairs import make_list_task, make_split
 from .variants import make_variants
 
@@ -86,7 +87,7 @@ class Matcher:
         conflicts = figures[[f"{kind}_conflict" for kind in KINDS]].to_numpy().any(axis=1)
         return (self.probability(figures) >= self.threshold) & ~conflicts
 
-# %% ../../nbs/lib/34_products.link.ipynb #2825e016
+# %% ../../nbs/lib/34_products.link.ipynb #a94ae806
 LINKS = ["query", "candidate", "rank", "score", "accepted"]
 
 
@@ -102,7 +103,7 @@ def link_names(
     "Find each name of one list in another."
     if top < 1:
         raise GroceryError(f"Candidates per query: received {top}, allowed: 1 or more.")
-    asked, known = list(dict.fromkeys(queries)), list(dict.fromkeys(candidates))
+    asked, known = ([n for n in dict.fromkeys(names) if fold_name(n)] for names in (queries, candidates))
     a, b = (make_view(matcher.ruler, names) for names in (asked, known))
     i, j = find_candidates(a, b, max(k, top)) if asked and known else (np.empty(0, int), np.empty(0, int))
     figures = make_figures(a, i, b, j)
