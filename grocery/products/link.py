@@ -87,7 +87,7 @@ class Matcher:
         conflicts = figures[[f"{kind}_conflict" for kind in KINDS]].to_numpy().any(axis=1)
         return (self.probability(figures) >= self.threshold) & ~conflicts
 
-# %% ../../nbs/lib/34_products.link.ipynb #a94ae806
+# %% ../../nbs/lib/34_products.link.ipynb #6dc4f268
 LINKS = ["query", "candidate", "rank", "score", "accepted"]
 
 
@@ -111,7 +111,9 @@ def link_names(
     table["order"] = matcher.rank(figures) if len(table) else []
     table["score"] = matcher.probability(figures).round(4) if len(table) else []
     table["accepted"] = matcher.accepts(figures) if len(table) else []
-    table = table.sort_values(["a", "order", "b"], ascending=[True, False, True], ignore_index=True)
+    table["name"] = [known[row] for row in table.b]  # equals stand in the order of their names, whatever the list's
+    by = ["a", "order", "score", "name"]
+    table = table.sort_values(by, ascending=[True, False, False, True], ignore_index=True)
     return _spread(table, queries, candidates, asked, known, top)
 
 
