@@ -7,18 +7,17 @@ __all__ = ['COLUMNS', 'HEADLINES', 'MIN_DAYS', 'MODEL_TABLES', 'make_evaluation'
            'score_prices', 'score_ledgers', 'score_promotions', 'score_links', 'score_errors', 'score_lake',
            'make_unit_prices', 'make_drift', 'read_results', 'score_results', 'score_drift']
 
-# %% ../nbs/lib/48_evaluate.ipynb #726ec9e5
+# %% ../nbs/lib/48_evaluate.ipynb #978c125e
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .errors import need
 from .prices.anomaly import find_anomalies, score_anomalies
 from .prices.metrics import SERIES, find_days, make_daily, make_interval
+from .products.drift import score_columns
 from .store.lake import Lake
 from .text import fold
 
@@ -29,7 +28,7 @@ pd.options.display.max_columns = None
 # %% ../nbs/lib/48_evaluate.ipynb #56e9e244
 COLUMNS = ["area", "metric", "value", "low", "high", "baseline", "baseline_value", "better", "n", "note"]
 
-# %% ../nbs/lib/48_evaluate.ipynb #1a633e14
+# %% ../nbs/lib/48_evaluate.ipynb #75400056
 def _row(
     area: str, metric: str, value: float, low=np.nan, high=np.nan, n: float = np.nan, note: str = "", **more
 ) -> dict:
@@ -60,7 +59,7 @@ HEADLINES = {  # metric -> is more better?
     "mase": False,
 }
 
-# %% ../nbs/lib/48_evaluate.ipynb #5d734649
+# %% ../nbs/lib/48_evaluate.ipynb #ae3498b2
 def score_models(
     area: str,  # what the figures are about: "product similarity"
     metrics: pd.DataFrame,  # model, metric, value, low, high, n, split, is_baseline, is_chosen; `level` where there are several
@@ -137,7 +136,7 @@ def score_prices(
         _share("lake", "shortage seen", right.isna()[~there], gone, [k[~there] for k in shelf], seed),
     ]
 
-# %% ../nbs/lib/48_evaluate.ipynb #83b67289
+# %% ../nbs/lib/48_evaluate.ipynb #6e8f4d1f
 def score_ledgers(
     files: pd.DataFrame,  # the lake's `files`
     true_files: pd.DataFrame,  # path, records, complete
@@ -210,7 +209,7 @@ def _recall_interval(said: pd.Series, true: pd.Series, seed: int, rounds: int = 
     found, all_ = both.to_numpy()[draws].sum(axis=1), theirs.to_numpy()[draws].sum(axis=1)
     return np.quantile(found / np.maximum(all_, 1), [0.025, 0.975])
 
-# %% ../nbs/lib/48_evaluate.ipynb #9289813a
+# %% ../nbs/lib/48_evaluate.ipynb #6847adc8
 def score_links(
     links: pd.DataFrame,  # the lake's `product_items`
     true_items: pd.DataFrame,  # chain_id, item_code, item_name, product_id
@@ -263,7 +262,7 @@ def score_errors(
     scores = score_anomalies(found, planted)
     return [_row("price errors", r.metric, r.value, r.low, r.high, r.n, note[r.metric]) for r in scores.itertuples()]
 
-# %% ../nbs/lib/48_evaluate.ipynb #3799fc9c
+# %% ../nbs/lib/48_evaluate.ipynb #5a37adc7
 def score_lake(
     lake: Lake,  # an open lake
     truth: str | Path,  # folder of truth tables; "" where nobody knows the truth
@@ -297,7 +296,7 @@ FROM prices p LEFT JOIN items i USING (chain_id, item_code)
 LEFT JOIN product_items l USING (chain_id, item_code) LEFT JOIN products d ON d.product_id = l.product_id"""
 MIN_DAYS = 28  # of history before two ends can be compared
 
-# %% ../nbs/lib/48_evaluate.ipynb #3d3e29c5
+# %% ../nbs/lib/48_evaluate.ipynb #b97984e6
 def make_unit_prices(
     lake: Lake,  # an open lake
     window: int = 30,  # days at each end; shrinks to half the history
@@ -320,7 +319,7 @@ def make_unit_prices(
     first, last = (e.assign(unit_price_ils=e["price_ils"] / e["size"]).dropna(subset="unit_price_ils") for e in ends)
     return first[list(none)], last[list(none)], ""
 
-# %% ../nbs/lib/48_evaluate.ipynb #8745d512
+# %% ../nbs/lib/48_evaluate.ipynb #36f54b3a
 def make_drift(
     first: pd.DataFrame,  # category, unit_price_ils of the first days
     last: pd.DataFrame,  # the same of the last days
@@ -337,7 +336,7 @@ def make_drift(
     if not names:
         return pd.DataFrame(columns=columns)
     wide = [_wide(end, names, rows, seed) for end in (first, last)]
-    distances = _evidently(*wide, names, limit, html)
+    distances = score_columns(*wide, limit, html)
     before, after = (w.median() for w in wide)
     frame = pd.DataFrame(
         {"distance": pd.Series(distances), "median_before": before, "median_after": after, "n": sizes[1].reindex(names)}
@@ -356,23 +355,7 @@ def _wide(end: pd.DataFrame, names: list[str], rows: int, seed: int) -> pd.DataF
     drawn = {c: v.sample(min(rows, len(v)), random_state=seed).reset_index(drop=True) for c, v in picked.items()}
     return pd.DataFrame(drawn)
 
-# %% ../nbs/lib/48_evaluate.ipynb #0a3f6c56
-def _evidently(
-    first: pd.DataFrame, last: pd.DataFrame, names: list[str], limit: float, html: Path | None
-) -> dict[str, float]:
-    "Run evidently's drift preset; give each column's distance."
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    evidently, presets = need("evidently", "ml"), need("evidently.presets", "ml")
-    shape = evidently.DataDefinition(numerical_columns=names)
-    now, then = (evidently.Dataset.from_pandas(frame, data_definition=shape) for frame in (last, first))
-    report = evidently.Report([presets.DataDriftPreset(num_method="wasserstein", num_threshold=limit)]).run(now, then)
-    if html:
-        Path(html).parent.mkdir(parents=True, exist_ok=True)
-        report.save_html(str(html))
-    found = {m["config"].get("column"): m["value"] for m in report.dict()["metrics"]}
-    return {name: float(found[name]) for name in names}
-
-# %% ../nbs/lib/48_evaluate.ipynb #f3bbb1e5
+# %% ../nbs/lib/48_evaluate.ipynb #8fcc6e8b
 def read_results(
     out: str | Path,  # folder of results
     name: str,  # the table's name without .parquet
@@ -388,20 +371,20 @@ MODEL_TABLES = {
     "price forecast": "forecast_metrics",
 }
 
-# %% ../nbs/lib/48_evaluate.ipynb #53d94d8a
+# %% ../nbs/lib/48_evaluate.ipynb #fb6fe01b
 def score_results(
     out: str | Path,  # folder of results
 ) -> list[dict]:  # rows for `make_evaluation`
     "Set every trained model beside its baseline."
     return [row for area, name in MODEL_TABLES.items() for row in _results(Path(out or "."), area, name)]
 
-# %% ../nbs/lib/48_evaluate.ipynb #3c6f1c2d
+# %% ../nbs/lib/48_evaluate.ipynb #bcbf1ee2
 def _results(out: Path, area: str, name: str) -> list[dict]:
     if not (out / f"{name}.parquet").is_file():
         return [_row(area, "not measured", np.nan, note="its pipeline left no result: it was not run, or it failed")]
     return score_models(area, read_results(out, name))
 
-# %% ../nbs/lib/48_evaluate.ipynb #8ff8edab
+# %% ../nbs/lib/48_evaluate.ipynb #9b72f5e4
 def score_drift(
     drift: pd.DataFrame,  # as `make_drift`
     note: str = "",  # why there is none

@@ -34,7 +34,7 @@ DOORS = {
     "distributed": {"store.staging"},
     "dotenv": {"settings"},
     "duckdb": {"bench", "serve.publish", "store.lake"},
-    "evidently": {"evaluate", "products.drift"},
+    "evidently": {"products.drift"},
     "faiss": {"products.search"},
     "holidays": {"prices.features"},
     "httpx": {"feeds.portals"},
