@@ -16,6 +16,7 @@ from grocery.products.answers import (
     choose_arm,
     drop_catch_alls,
     fit_conformal,
+    make_fingerprint,
     make_labels,
     make_sets,
     read_labels,
@@ -44,6 +45,7 @@ from grocery.products.learn import (
     fit_classifiers,
     make_card,
     score_classifier,
+    score_unseen_chain,
     write_products,
 )
 from grocery.products.pairs import make_names
@@ -104,6 +106,17 @@ def test_strange_label_files_are_one_clear_error(content, tmp_path):
     (tmp_path / "labels.jsonl").write_text(content)
     with pytest.raises(SourceError, match="allowed"):
         read_labels(tmp_path / "labels.jsonl")
+
+
+def test_figures_are_compared_only_on_the_same_labels(labels):
+    "A model is measured against the champion where the fingerprint is the same: neither order nor other columns count, one label, name or seed does."
+    mark = make_fingerprint(labels)
+    assert make_fingerprint(labels.sample(frac=1, random_state=1).drop(columns="split")) == mark
+    for column in ("product_id", "item_name", "category"):
+        other = labels.copy()
+        other.loc[other.index[0], column] = "another"
+        assert make_fingerprint(other) != mark
+    assert len({mark, make_fingerprint(labels, 8), make_fingerprint(labels.iloc[1:])}) == 3
 
 
 # Figures
@@ -236,6 +249,41 @@ def test_category_figures_are_deterministic(labels):
     rows = labels[["product_id", "item_name", "category"]]
     one, other = (fit_categories(part, trials=0) for part in (rows, rows.sample(frac=1, random_state=1)))
     pd.testing.assert_frame_equal(one.metrics, other.metrics)
+
+
+def make_two_chains(products: int = 240) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Labelled names, and who writes them: chain `plain` names the kind, chain `coded` has a code for it, both name the product."
+    rng, kinds = np.random.default_rng(3), ["milk", "bread", "soap", "juice"]
+    rows = []
+    for number in range(products):
+        kind, own = kinds[number % 4], "".join(rng.choice(list("abcdefghijklmnopqrstuvw"), 9))
+        code = ("zzx", "xyz", "yxx", "xzy")[number % 4]
+        rows += [(str(number), "plain", f"{kind} {own}", kind), (str(number), "coded", f"{code} {own}", kind)]
+    names = pd.DataFrame(rows, columns=["gtin", "chain_id", "item_name", "category"])
+    return make_labels(names.rename(columns={"gtin": "product_id"})), names.drop(columns="category")
+
+
+def test_nothing_is_learned_from_the_chain_that_is_held_out():
+    "Had its codes or the test products' other names been learned, all answers were right; without them one in four is."
+    labels, names = make_two_chains()
+    figures = score_unseen_chain(labels, names, "coded", seed=1).set_index("metric")
+    test = split_labels(labels, 1).query("split == 'test'")
+    assert set(figures.model) == {"ensemble, coded unseen"} and set(figures.n) == {test.product_id.nunique()}
+    assert figures.value["accuracy"] < 0.5
+
+
+def test_a_chain_that_writes_like_the_others_is_understood():
+    labels, names = make_two_chains()
+    kind = names.item_name.str.split().str[0]
+    third = names[kind.isin(["milk", "bread", "soap", "juice"])].assign(chain_id="turned")
+    third["item_name"] = third.item_name.str.split().map(lambda w: f"{w[1]} {w[0]}")
+    told = third.rename(columns={"gtin": "product_id"}).merge(labels[["product_id", "category"]].drop_duplicates())
+    every = make_labels(pd.concat([labels, told]))
+    figures = score_unseen_chain(every, pd.concat([names, third]), "turned", seed=1).set_index("metric")
+    assert figures.value["accuracy"] > 0.95
+    most = score_unseen_chain(every, pd.concat([names[::3], third]), seed=1)
+    assert set(most.model) == {"ensemble, turned unseen"}
+    assert score_unseen_chain(every, names, "nobody").empty and score_unseen_chain(every, names.head(0)).empty
 
 
 @settings(deadline=None)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'CATCH_ALLS', 'make_labels', 'read_labels', 'read_training_labels', 'drop_catch_alls', 'split_labels',
-           'weigh_names', 'score_macro_f1', 'score_calibration', 'score_confident', 'fit_conformal', 'make_sets',
-           'score_difference', 'choose_arm']
+           'weigh_names', 'make_fingerprint', 'score_macro_f1', 'score_calibration', 'score_confident', 'fit_conformal',
+           'make_sets', 'score_difference', 'choose_arm']
 
-# %% ../../nbs/lib/36_products.answers.ipynb #cfb859f4
+# %% ../../nbs/lib/36_products.answers.ipynb #6b681f58
+import json
 import math
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..errors import SourceError
 from .names import fold_name
 from .pairs import make_split, read_lines, read_truth_items
 
-# %% ../../nbs/lib/36_products.answers.ipynb #de5667e1
+# %% ../../nbs/lib/36_products.answers.ipynb #31a28caa
 LABELS = ["product_id", "item_name", "category"]
 CATCH_ALLS = frozenset(["כללי", "אחר", "שונות", "general", "other", "misc", "unknown"])
 
@@ -92,7 +93,16 @@ def weigh_names(
     "Weigh each name so that every product counts once, however many spellings it has."
     return 1.0 / product_ids.map(product_ids.value_counts()).to_numpy(float)
 
-# %% ../../nbs/lib/36_products.answers.ipynb #e968689f
+# %% ../../nbs/lib/36_products.answers.ipynb #a81a618d
+def make_fingerprint(
+    labels: pd.DataFrame,  # product_id, item_name, category on which something is judged, in any order
+    seed: int = 7,  # of the judging
+) -> str:  # hexadecimal digits and the seed
+    "Name a set of labels by its content."
+    rows = sorted(map(list, labels[LABELS].astype(str).to_numpy()))
+    return f"{blake2b(json.dumps(rows).encode(), digest_size=12).hexdigest()}:{seed}"
+
+# %% ../../nbs/lib/36_products.answers.ipynb #b0e5ee7c
 def score_macro_f1(
     truth: np.ndarray,  # category numbers
     said: np.ndarray,  # predicted numbers; -1 is no answer
@@ -121,7 +131,7 @@ def score_calibration(
     gap = np.bincount(place, weights * (np.asarray(right, float) - confidence), minlength=bins)
     return float(np.abs(gap).sum() / weights.sum())
 
-# %% ../../nbs/lib/36_products.answers.ipynb #07561d16
+# %% ../../nbs/lib/36_products.answers.ipynb #cc069bec
 def score_confident(
     right: np.ndarray,  # was the answer right, bool
     confidence: np.ndarray,  # 0 to 1
@@ -135,7 +145,7 @@ def score_confident(
     kept = order[reached <= coverage * reached[-1] + 1e-9]
     return float(np.average(np.asarray(right)[kept], weights=weights[kept])) if len(kept) else float("nan")
 
-# %% ../../nbs/lib/36_products.answers.ipynb #6e8bb93c
+# %% ../../nbs/lib/36_products.answers.ipynb #808b99be
 def fit_conformal(
     probabilities: np.ndarray,  # of names that were not learned from: one row per name, one column per category
     truth: np.ndarray,  # category numbers
@@ -160,7 +170,7 @@ def make_sets(
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
     return inside
 
-# %% ../../nbs/lib/36_products.answers.ipynb #6eed351b
+# %% ../../nbs/lib/36_products.answers.ipynb #a86aecfc
 def score_difference(
     right_a: np.ndarray,  # bool: was the champion right, one per product
     right_b: np.ndarray,  # bool: was the challenger right, the same products in order
@@ -201,7 +211,7 @@ def _two_sided(one: int, other: int) -> float:
 def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
-# %% ../../nbs/lib/36_products.answers.ipynb #ec377341
+# %% ../../nbs/lib/36_products.answers.ipynb #f392aa27
 def choose_arm(
     key: str,  # of the request: a user, a session, a name
     share: float,  # of the requests that go to the challenger, 0 to 1
