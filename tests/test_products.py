@@ -19,7 +19,7 @@ from grocery.products.embed import (
     read_embedder,
     write_embedder,
 )
-from grocery.products.match import find_best_name, make_products
+from grocery.products.match import find_best_name, find_doubtful_codes, link_codes, make_products
 from grocery.products.names import find_conflicts, fold_name, make_attributes, parse_pack_count, parse_percents
 from grocery.products.pairs import (
     make_hard_negatives,
@@ -33,6 +33,7 @@ from grocery.products.pairs import (
 from grocery.products.scores import find_ranks, fit_tfidf, score_ranks, score_retrieval
 from grocery.products.train import fit_similarity
 from grocery.sample import products as market
+from grocery.sample.products import add_check_digit
 from grocery.tables import check_table
 
 NAME = st.lists(
@@ -298,20 +299,21 @@ def _item(chain: str, code: str, gtin: str | None, name: str | None, **more) -> 
     } | more
 
 
+def _made(rows: list[dict]):
+    return make_products(pd.DataFrame(rows), link_codes(pd.DataFrame(rows)))
+
+
 def test_products_keep_their_contracts_and_every_item_has_one(items):
     table = items.assign(manufacturer="יצרן", quantity=1.0, unit="piece")
-    products, links = make_products(table)
+    links = link_codes(table)
+    products = make_products(table, links)
     assert check_table("products", products).equals(products) and check_table("product_items", links).equals(links)
     ids = products["product_id"].to_pylist()
     assert len(ids) == len(set(ids)) and set(links["product_id"].to_pylist()) == set(ids) and len(links) == len(items)
 
 
 def test_links_agree_with_the_planted_truth(items):
-    linked = (
-        make_products(items.assign(manufacturer=None, quantity=None, unit=None))[1]
-        .to_pandas()
-        .merge(items, on=["chain_id", "item_code"])
-    )
+    linked = link_codes(items).to_pandas().merge(items, on=["chain_id", "item_code"])
     by_gtin = linked[linked.method == "gtin"]
     assert (by_gtin.groupby("product_id_x").product_id_y.nunique() == 1).all()
     assert (by_gtin.groupby("product_id_y").product_id_x.nunique() == 1).all()
@@ -319,8 +321,25 @@ def test_links_agree_with_the_planted_truth(items):
 
 def test_own_codes_never_meet_across_chains():
     rows = [_item("A", "12", None, "בננה"), _item("B", "12", None, "בננה"), _item("A", "7", "", "מלפפון")]
-    products, links = make_products(pd.DataFrame(rows))
-    assert len(products) == 3 and set(links["method"].to_pylist()) == {"own_code"}
+    links = link_codes(pd.DataFrame(rows))
+    assert len(set(links["product_id"].to_pylist())) == 3 and set(links["method"].to_pylist()) == {"own_code"}
+
+
+def test_own_numbers_that_pass_for_barcodes_do_not_merge_beetroot_and_peach():
+    plain = [f"72900000{n:04d}" for n in range(1, 60)]
+    right = [add_check_digit(c) for c in plain]
+    wrong = [c[:12] + str((int(c[12]) + 1) % 10) for c in right]
+    codes = [r if n % 10 == 0 else w for n, (r, w) in enumerate(zip(right, wrong, strict=True))]
+    own = [_item(chain, code, code if code in right else None, "סלק") for chain in "AB" for code in codes]
+    real = [_item(chain, code, code, "במבה 80 גרם") for chain in "AB" for code in [add_check_digit("729010012345")]]
+    frame = pd.DataFrame(own + real)
+    code, same = right[0], right[10]
+    frame.loc[(frame.chain_id == "B") & (frame.item_code == code), "item_name"] = "אפרסק"
+    assert find_doubtful_codes(frame) == {*right[::10]}
+    product = link_codes(frame).to_pandas().set_index(["chain_id", "item_code"]).product_id
+    assert product["A", code] == f"A:{code}" and product["B", code] == f"B:{code}"  # the names share nothing
+    assert product["A", same] == product["B", same] == same  # doubtful, yet the names agree
+    assert product["A", real[0]["item_code"]] == product["B", real[0]["item_code"]] == real[0]["item_code"]
 
 
 def test_a_product_always_has_a_name_where_an_item_has():
@@ -330,7 +349,7 @@ def test_a_product_always_has_a_name_where_an_item_has():
         _item("A", "3", "g3", "Fizzy Cola"),
         _item("A", "4", "g4", None),
     ]
-    products = make_products(pd.DataFrame(rows))[0].to_pandas().set_index("product_id")
+    products = _made(rows).to_pandas().set_index("product_id")
     named = products.name_hebrew.notna() | products.name_english.notna()
     assert (
         named.to_dict() == {"g1": True, "g2": True, "g3": True, "g4": False}
@@ -343,7 +362,7 @@ def test_quantity_and_brand_are_what_most_chains_say():
     rows = [
         _item(c, "1", "g", "גבינה 200 גרם", quantity=q, unit="g" if q else None, manufacturer=m) for c, q, m in said
     ]
-    product = make_products(pd.DataFrame(rows))[0].to_pylist()[0]
+    product = _made(rows).to_pylist()[0]
     assert (product["quantity"], product["unit"], product["brand"]) == (250.0, "g", "נועמית")
 
 

@@ -40,7 +40,7 @@ from grocery.products.classify import (
     predict_categories,
 )
 from .embed import Embedder, fit_embedder
-from .match import fill_categories, make_products
+from .match import fill_categories, link_codes, make_products
 from .names import fold_name
 from .scores import METRICS
 from ..store.lake import open_lake
@@ -625,7 +625,8 @@ def write_products(
     items = open_lake(lake).read("items") if lake else None
     if not items:
         return pd.DataFrame([("no items: nothing was written", 0)], columns=["measure", "value"])
-    products, links = make_products(items)
+    links = link_codes(items)
+    products = make_products(items, links)
     if model:
         columns = (products[c].to_pylist() for c in ("name_hebrew", "name_english"))
         names = [he or en or "" for he, en in zip(*columns, strict=True)]
