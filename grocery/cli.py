@@ -88,7 +88,13 @@ def _plain(value: object) -> object:
 def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
-# %% ../nbs/lib/95_cli.ipynb #a9ca8634
+# %% ../nbs/lib/95_cli.ipynb #af8a286b
+_Lake = Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")]
+_Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Mapping = Annotated[str | None, typer.Option(help="Column mapping, for tables.")]
+
+# %% ../nbs/lib/95_cli.ipynb #e8f764a0
 def _exit_for(share: float) -> None:
     "Exit with 1 when more was lost than settings allow."
     if share > read_settings().max_loss_share:
@@ -98,7 +104,7 @@ def _exit_for(share: float) -> None:
 @app.command()
 def check(
     files: Annotated[list[Path], typer.Argument(help="Feed files.")],
-    mapping: Annotated[str | None, typer.Option(help="Column mapping, for tables.")] = None,
+    mapping: _Mapping = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per file.")] = False,
 ) -> None:
     "Show each file's ledger: rows in, accepted, rejected by reason. Changes nothing."
@@ -123,7 +129,7 @@ def _print_ledgers(ledgers: list[dict]) -> None:
         for problem in ledger["problems"]:
             print(f"  {problem}")
 
-# %% ../nbs/lib/95_cli.ipynb #3e205072
+# %% ../nbs/lib/95_cli.ipynb #8efc91d7
 def _say_ingest(progress) -> str:  # grocery.store.ingest.Progress
     "Say how fast an ingest is and how long it will take."
     left = progress.seconds_left
@@ -165,19 +171,19 @@ def _ingest_bar() -> Callable:
 
     return move
 
-# %% ../nbs/lib/95_cli.ipynb #6f10febd
+# %% ../nbs/lib/95_cli.ipynb #fe876b6e
 @app.command()
 def ingest(
     sources: Annotated[list[Path], typer.Argument(help="Feed files, or folders of them.")],
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
-    mapping: Annotated[str | None, typer.Option(help="Column mapping, for tables.")] = None,
+    lake: _Lake = None,
+    mapping: _Mapping = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; one per core if not given.")] = None,
     dask: Annotated[
         str | None,
         typer.Option(help="Address of a Dask scheduler whose workers read; they must share the lake's folder."),
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summed ledger as JSON.")] = False,
+    wait: _Wait = 3600,
+    as_json: _Json = False,
 ) -> None:
     "Read raw feed files into the lake; files it already holds are skipped. Killed, it goes on where it was."
     from grocery.store.ingest import ingest as ingest_files
@@ -212,7 +218,7 @@ def _print_summary(summary: dict) -> None:
         f"lake {summary['lake']}: " + ", ".join(f"{n:,} {name}" for name, n in summary["rows_per_table"].items() if n)
     )
 
-# %% ../nbs/lib/95_cli.ipynb #9aec3826
+# %% ../nbs/lib/95_cli.ipynb #184521bb
 def _day(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
@@ -237,7 +243,7 @@ def fetch(
     lake: Annotated[
         str | None, typer.Option(help="With --ingest: folder or s3:// address; the setting `lake` if not given.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: _Json = False,
 ) -> None:
     "Download what chains list for a day. Killed, it goes on where it was; nothing held is asked for again or overwritten."
     if lake and not into_lake:
@@ -279,13 +285,13 @@ def _print_fetched(summary: dict) -> None:
     for problem in summary["problems"][:20]:
         print(f"  {problem}")
 
-# %% ../nbs/lib/95_cli.ipynb #0466c008
+# %% ../nbs/lib/95_cli.ipynb #5908722d
 @app.command()
 def chains(
     names: Annotated[
         list[str] | None, typer.Argument(help="Ids or names; every active chain if none is given.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows of the registry as JSON.")] = False,
+    as_json: _Json = False,
 ) -> None:
     "Show what is known of chains: ids, names, portal, what is odd about them."
     from grocery.feeds.chains import find_chains, say_quirks
@@ -301,14 +307,14 @@ def chains(
         for sentence in say_quirks(chain) if names else ():
             print(f"  {sentence}")
 
-# %% ../nbs/lib/95_cli.ipynb #f4049982
+# %% ../nbs/lib/95_cli.ipynb #91c25847
 FORMATS = ("table", "csv", "json", "parquet")
 
 
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT, in DuckDB's dialect.")],
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
+    lake: _Lake = None,
     as_of: Annotated[
         str | None,
         typer.Option(help="See what was valid then, by all we know today: 2026-08-10, or 2026-08-10T14:30 in Israel."),
@@ -330,7 +336,7 @@ def sql(
         )
     _print_table(place.sql(query), format)
 
-# %% ../nbs/lib/95_cli.ipynb #81c4c246
+# %% ../nbs/lib/95_cli.ipynb #13f87b9e
 def _print_table(table, format: str) -> None:
     "Print an Arrow table in one of FORMATS."
     if format == "json":
@@ -347,7 +353,7 @@ def _print_table(table, format: str) -> None:
         if table.num_rows > 1000:
             print(f"… {table.num_rows - 1000:,} more rows; --format csv prints all")
 
-# %% ../nbs/lib/95_cli.ipynb #2377198f
+# %% ../nbs/lib/95_cli.ipynb #143bc05b
 def _pairs(texts: list[str]) -> dict[str, str]:
     "Split name=value texts."
     for text in texts:
@@ -378,7 +384,7 @@ def run(
     print(result.report)
     _exit_for(result.loss_share)
 
-# %% ../nbs/lib/95_cli.ipynb #ecbe3e72
+# %% ../nbs/lib/95_cli.ipynb #a5c6076e
 @app.command()
 def link(
     queries: Annotated[Path, typer.Argument(help="Names that ask, one a line.")],
@@ -400,7 +406,7 @@ def link(
     for row in links.itertuples():
         print(f"{'=' if row.accepted else '?'} {row.score:.3f}\t{asked[row.query]}\t{known[row.candidate]}")
 
-# %% ../nbs/lib/95_cli.ipynb #d10a62ac
+# %% ../nbs/lib/95_cli.ipynb #6bd8c625
 @app.command()
 def classify(
     names: Annotated[Path, typer.Argument(help="Names, one a line; with --to: .csv, .jsonl or .parquet.")],
@@ -408,7 +414,7 @@ def classify(
     to: Annotated[Path | None, typer.Option(help="Write a whole file: .csv, .jsonl or .parquet.")] = None,
     column: Annotated[str, typer.Option(help="Column that holds the names, with --to.")] = "item_name",
     challenger: Annotated[float, typer.Option(min=0, max=1, help="Share that goes to NAME@challenger.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: _Json = False,
 ) -> None:
     "Name the category of each product name, with a confidence and a set; null is unknown."
     from grocery.products.classify import classify_file, classify_names, open_classifier
@@ -426,7 +432,18 @@ def classify(
     for row in rows:
         print(f"{row['category'] or 'unknown'}\t{row['confidence']:.2f}\t{row['name']}")
 
-# %% ../nbs/lib/95_cli.ipynb #9bcdf46d
+# %% ../nbs/lib/95_cli.ipynb #d3e43c84
+_Category = Annotated[str | None, typer.Option(help="Only of this category.")]
+_Brand = Annotated[str | None, typer.Option(help="Only of this brand.")]
+_Chain = Annotated[str | None, typer.Option(help="Only what this chain sells (chain_id).")]
+_Store = Annotated[str | None, typer.Option(help="Only what this store of the chain sells (store_id).")]
+_MinPrice = Annotated[float | None, typer.Option(min=0, help="Shekels at least, there.")]
+_MaxPrice = Annotated[float | None, typer.Option(min=0, help="Shekels at most, there.")]
+_Top = Annotated[int, typer.Option(min=1, max=1000, help="Products at most.")]
+_Model = Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME@VERSION; empty for none.")]
+_Filled = Annotated[str | None, typer.Option(help="postgresql://... that `grocery index` filled.")]
+
+# %% ../nbs/lib/95_cli.ipynb #b9a55240
 def _open_search(lake: str | None, model: str, database: str | None):
     "Open what is searched: a database that was filled, or the lake's own index, brought up to date."
     from grocery.serve.search import find_embedder, open_lake_index, open_search
@@ -452,54 +469,56 @@ def _print_hits(hits, as_json: bool) -> None:
     else:
         print("nothing found")
 
-# %% ../nbs/lib/95_cli.ipynb #f53e0c3b
+# %% ../nbs/lib/95_cli.ipynb #d316f038
 @app.command()
 def search(
     text: Annotated[str, typer.Argument(help="Words in Hebrew or English, or a barcode, whole or in part.")],
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
-    category: Annotated[str | None, typer.Option(help="Only of this category.")] = None,
-    brand: Annotated[str | None, typer.Option(help="Only of this brand.")] = None,
-    chain: Annotated[str | None, typer.Option(help="Only what this chain sells (chain_id).")] = None,
-    store: Annotated[str | None, typer.Option(help="Only what this store of the chain sells (store_id).")] = None,
-    max_price: Annotated[float | None, typer.Option(help="Shekels at most, there.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="Products at most.")] = 10,
+    lake: _Lake = None,
+    category: _Category = None,
+    brand: _Brand = None,
+    chain: _Chain = None,
+    store: _Store = None,
+    min_price: _MinPrice = None,
+    max_price: _MaxPrice = None,
+    top: _Top = 10,
     typing: Annotated[bool, typer.Option(help="The last word may be unfinished.")] = False,
-    model: Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME@VERSION; empty for none.")] = "similarity",
-    database: Annotated[str | None, typer.Option(help="postgresql://... that `grocery index` filled.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    model: _Model = "similarity",
+    database: _Filled = None,
+    as_json: _Json = False,
 ) -> None:
     "Find products by whatever one types or scans."
     from grocery.products.search import Where, find_products
 
-    where = Where(category, brand, chain, store, None, max_price)
+    where = Where(category, brand, chain, store, min_price, max_price)
     _print_hits(find_products(_open_search(lake, model, database), text, top, where, is_typing=typing), as_json)
 
 
 @app.command()
 def similar(
     wanted: Annotated[str, typer.Argument(help="A product's id, its barcode or item code, or a name.")],
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
-    category: Annotated[str | None, typer.Option(help="Only of this category.")] = None,
-    brand: Annotated[str | None, typer.Option(help="Only of this brand.")] = None,
-    chain: Annotated[str | None, typer.Option(help="Only what this chain sells (chain_id).")] = None,
-    store: Annotated[str | None, typer.Option(help="Only what this store of the chain sells (store_id).")] = None,
-    max_price: Annotated[float | None, typer.Option(help="Shekels at most, there.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="Products at most.")] = 10,
-    model: Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME@VERSION; empty for none.")] = "similarity",
-    database: Annotated[str | None, typer.Option(help="postgresql://... that `grocery index` filled.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    lake: _Lake = None,
+    category: _Category = None,
+    brand: _Brand = None,
+    chain: _Chain = None,
+    store: _Store = None,
+    min_price: _MinPrice = None,
+    max_price: _MaxPrice = None,
+    top: _Top = 10,
+    model: _Model = "similarity",
+    database: _Filled = None,
+    as_json: _Json = False,
 ) -> None:
     "Find what could be bought instead of a product."
     from grocery.products.search import Where, find_similar
 
-    where = Where(category, brand, chain, store, None, max_price)
+    where = Where(category, brand, chain, store, min_price, max_price)
     _print_hits(find_similar(_open_search(lake, model, database), wanted, top, where), as_json)
 
-# %% ../nbs/lib/95_cli.ipynb #27733618
+# %% ../nbs/lib/95_cli.ipynb #604a9872
 @app.command()
 def index(
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
-    model: Annotated[str, typer.Option(help="NAME, NAME@ALIAS or NAME@VERSION; empty for none.")] = "similarity",
+    lake: _Lake = None,
+    model: _Model = "similarity",
     database: Annotated[str | None, typer.Option(help="Bring this postgresql://... up to date, too.")] = None,
 ) -> None:
     "Bring the search index up to date with the lake. Searching does it too; this is for a nightly job."
@@ -510,18 +529,19 @@ def index(
     if database:
         print(f"{write_search(database, found):,} products written to the database")
 
-# %% ../nbs/lib/95_cli.ipynb #f34e4a94
+# %% ../nbs/lib/95_cli.ipynb #d2c4e1d9
 _DATABASE = "A SQLite file, or postgresql://...; the setting `database` if not given."
+_Database = Annotated[str | None, typer.Option(help=_DATABASE)]
 
 
 @app.command()
 def publish(
     database: Annotated[str | None, typer.Argument(help=_DATABASE)] = None,
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
+    lake: _Lake = None,
     days: Annotated[int, typer.Option(min=0, help="Days of ended prices and promotions to publish too.")] = 30,
     full: Annotated[bool, typer.Option("--full", help="Compare everything, whatever was published before.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another publish.")] = 60,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    as_json: _Json = False,
 ) -> None:
     "Move the lake's present state into the serving database, in one transaction."
     from grocery.serve.publish import publish as publish_lake
@@ -538,11 +558,11 @@ def publish(
         print(f"  {table}: {rows:,} rows, {done.changed.get(table, 0):,} changed{left}")
     print(f"database {done.database}")
 
-# %% ../nbs/lib/95_cli.ipynb #351ac8c1
+# %% ../nbs/lib/95_cli.ipynb #b87d5722
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="The archive to make.")],
-    database: Annotated[str | None, typer.Option(help=_DATABASE)] = None,
+    database: _Database = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     "Write the whole serving database into one file, as it is at one moment."
@@ -555,7 +575,7 @@ def backup(
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="What grocery backup made, from whichever database.")],
-    database: Annotated[str | None, typer.Option(help=_DATABASE)] = None,
+    database: _Database = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Drop what the database holds.")] = False,
 ) -> None:
     "Make a database what it was when it was backed up, in one transaction."
@@ -568,7 +588,7 @@ def restore(
 @app.command()
 def migrate(
     to: Annotated[str, typer.Argument(help="up: the newest schema; down: one step back; or a revision.")] = "up",
-    database: Annotated[str | None, typer.Option(help=_DATABASE)] = None,
+    database: _Database = None,
     force: Annotated[bool, typer.Option("--force", help="Drop rows that no publish brings back.")] = False,
 ) -> None:
     "Move the serving database's schema, in one transaction."
@@ -576,12 +596,12 @@ def migrate(
 
     print("{} -> {}".format(*move_schema(database, to, force)))
 
-# %% ../nbs/lib/95_cli.ipynb #03a29cdc
+# %% ../nbs/lib/95_cli.ipynb #1a7e8395
 @app.command()
 def compact(
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print files and bytes before and after as JSON.")] = False,
+    lake: _Lake = None,
+    wait: _Wait = 3600,
+    as_json: _Json = False,
 ) -> None:
     "Write the lake's small files into few, in an order that questions like. No answer changes, no version is lost."
     from grocery.store.lake import open_lake
@@ -594,10 +614,10 @@ def compact(
 @app.command()
 def vacuum(
     keep: Annotated[float, typer.Option(min=1, help="Every version that counted within so many days stays readable.")],
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// address; the setting `lake` if not given.")] = None,
+    lake: _Lake = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes the lake.")] = 3600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print files and bytes before and after as JSON.")] = False,
+    wait: _Wait = 3600,
+    as_json: _Json = False,
 ) -> None:
     "Remove files that only versions older than --keep days need. What was valid then can still be asked: --as-of."
     from grocery.store.lake import open_lake
@@ -616,7 +636,7 @@ def _print_kept_up(done: dict) -> None:
         verb = "would be removed" if done["dry_run"] else "removed"
         print(f"{done['removed_files']:,} files, {done['removed_bytes']:,} bytes {verb}")
 
-# %% ../nbs/lib/95_cli.ipynb #360a812d
+# %% ../nbs/lib/95_cli.ipynb #ce2b8533
 @app.command()
 def bench(
     name: Annotated[
@@ -667,7 +687,7 @@ def bench(
     for metric, value in measured["metrics"].items():
         print(f"  {metric:22} {value}")
 
-# %% ../nbs/lib/95_cli.ipynb #93e1aedc
+# %% ../nbs/lib/95_cli.ipynb #5f96f9e6
 def main(
     arguments: list[str] | None = None,  # what stands after `grocery`; None means the process's own
 ) -> None:

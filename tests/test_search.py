@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 
 from grocery.errors import GroceryError, SourceError
 from grocery.products.embed import make_untrained
-from grocery.products.lexical import is_slip, make_cuts, make_postings, make_vocabulary, make_words
-from grocery.products.pairs import make_pairs, make_split, read_names
-from grocery.products.query import find_phrases, make_codes, make_glossary, parse_query
-from grocery.products.search import (
+from grocery.products.index import (
     LEGS,
-    Where,
     find_changes,
     find_near,
-    find_products,
-    find_similar,
     make_catalogue,
     make_index,
     make_segment,
@@ -35,6 +29,10 @@ from grocery.products.search import (
     update_index,
     write_index,
 )
+from grocery.products.lexical import is_slip, make_cuts, make_postings, make_vocabulary, make_words
+from grocery.products.pairs import make_pairs, make_split, read_names
+from grocery.products.query import find_phrases, make_codes, make_glossary, parse_query
+from grocery.products.search import Where, find_products, find_similar
 from grocery.sample import products as market
 from grocery.serve.search import open_search, write_search
 
@@ -368,7 +366,7 @@ def test_writing_again_writes_only_what_is_new_and_readers_keep_theirs(tmp_path,
     opened = read_index(tmp_path, embed, "m@1")
     before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_dir()}
     later = update_index(opened, [catalogue.iloc[0].to_dict() | {"name": "דבר אחר לגמרי"}])
-    write_index(later, tmp_path)
+    later = write_index(later, tmp_path)
     after = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_dir()}
     assert before.items() < after.items() and len(after) == 2
     assert same(read_index(tmp_path, embed, "m@1"), later) and same(opened, index)
@@ -402,7 +400,7 @@ def test_a_damaged_folder_is_told_in_words(tmp_path, catalogue, damage):
 
 def test_another_process_orders_hits_in_the_same_way(tmp_path, index, embed, catalogue):
     write_index(make_index(catalogue), tmp_path)
-    code = "import sys; from grocery.products.search import *; print(find_products(read_index(sys.argv[1]), 'חלב 3%').product_id.tolist())"
+    code = "import sys; from grocery.products.index import read_index; from grocery.products.search import find_products; print(find_products(read_index(sys.argv[1]), 'חלב 3%').product_id.tolist())"
     environ = os.environ | {"PYTHONHASHSEED": "99", "PYTHONIOENCODING": "utf-8"}
     told = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environ, check=True

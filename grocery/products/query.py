@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['LONGEST_TEXT', 'MOST_WORDS', 'Query', 'check_text', 'parse_query', 'make_forms', 'make_glossary', 'find_phrases',
-           'Lexicon', 'find_forms', 'make_terms', 'make_groups', 'Agreement', 'compare_attributes', 'strip_code',
-           'make_codes']
+           'Lexicon', 'find_forms', 'make_groups', 'Agreement', 'compare_attributes', 'make_codes']
 
-# %% ../../nbs/lib/33_products.query.ipynb #a4fb1a1f
+# %% ../../nbs/lib/33_products.query.ipynb #64192456
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import GroceryError
-from .lexical import Group, make_words
+from .lexical import Group, make_sizes, make_words, strip_code
 from .names import Attributes, make_attributes
 from ..text import fold, normalise_text
 
@@ -41,15 +40,16 @@ class Query:
 _CODE = re.compile(r"\d[\d\s-]*")
 _SHORT = re.compile(r"([^\W\d_]{2,})'(?![^\W\d_])")
 
-# %% ../../nbs/lib/33_products.query.ipynb #6f7c9458
+# %% ../../nbs/lib/33_products.query.ipynb #274b60ab
 def check_text(
     text: str,  # what somebody typed
+    what: str = "search text",  # what it is, for the message
 ) -> str:  # tidied, without characters that control
     "Tidy a question; raise GroceryError for one that is no text or too long."
     if not isinstance(text, str):
-        raise GroceryError(f"A search text: received {type(text).__name__}, allowed: text.")
+        raise GroceryError(f"The {what}: received {type(text).__name__}, allowed: text.")
     if len(text) > LONGEST_TEXT:
-        raise GroceryError(f"A search text of {len(text):,} characters: allowed are up to {LONGEST_TEXT}. Shorten it.")
+        raise GroceryError(f"The {what} has {len(text):,} characters: allowed are up to {LONGEST_TEXT}. Shorten it.")
     return normalise_text(text)
 
 # %% ../../nbs/lib/33_products.query.ipynb #5f625def
@@ -177,15 +177,7 @@ def find_forms(
         found = {w: _MENDED for w in _likely(lexicon.near(word), lexicon)} | found
     return {word: found.pop(word)} | found
 
-# %% ../../nbs/lib/33_products.query.ipynb #eb746512
-def make_terms(
-    attributes: Attributes,  # of a name or of a question
-) -> list[str]:  # "@1000ml", "@x6": what a size is under whatever spelling
-    "Write sizes as terms of the index."
-    size = [f"@{attributes.quantity:g}{attributes.unit}"] if attributes.quantity and attributes.unit else []
-    return size + ([f"@x{attributes.pack_count}"] if attributes.pack_count else [])
-
-# %% ../../nbs/lib/33_products.query.ipynb #7424fecb
+# %% ../../nbs/lib/33_products.query.ipynb #377b4297
 def make_groups(
     query: Query,  # read
     lexicon: Lexicon,  # of the index
@@ -201,10 +193,10 @@ def make_groups(
         is_open = words[0] in query.short or (query.is_typing and words[0] == last)
         forms = find_forms(words[0], lexicon, is_open)
         groups.append(Group(tuple(forms), tuple(forms.values())))
-    sizes = [t for t in make_terms(query.attributes) if lexicon.count([t])[0]]
+    sizes = [t for t in make_sizes(vars(query.attributes)) if lexicon.count([t])[0]]
     return groups + [Group((t,), (1.0,), False) for t in sizes]
 
-# %% ../../nbs/lib/33_products.query.ipynb #5283b141
+# %% ../../nbs/lib/33_products.query.ipynb #f0a1bb22
 def _translated(words: tuple[str, ...], phrases: tuple[str, ...], lexicon: Lexicon) -> list[Group]:
     "Make one group for each word of the longest phrase; other phrases and the English words join in."
     split = sorted((p.split() for p in phrases[:4]), key=len, reverse=True)
@@ -216,7 +208,7 @@ def _translated(words: tuple[str, ...], phrases: tuple[str, ...], lexicon: Lexic
             slot.update({w: max(weight, slot.get(w, 0)) for w, weight in forms.items()})
     return [Group(tuple(g), tuple(g.values())) for g in groups]
 
-# %% ../../nbs/lib/33_products.query.ipynb #27024cde
+# %% ../../nbs/lib/33_products.query.ipynb #f8beffe4
 _WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the unit of the fused score; chosen on names of real chains
     "percent": (0.15, -0.6, -0.1),
     "quantity": (0.1, -0.15, 0.0),
@@ -228,7 +220,7 @@ _WEIGHTS = {  # what agreeing, differing and saying nothing is worth, in the uni
 }
 _UNASKED = -0.04  # for each thing a product has that nobody asked for: zero, light, six together
 
-# %% ../../nbs/lib/33_products.query.ipynb #006364b5
+# %% ../../nbs/lib/33_products.query.ipynb #1be3d9de
 @dataclass(frozen=True)
 class Agreement:
     "How a product fits what was asked for."
@@ -237,26 +229,26 @@ class Agreement:
     same: tuple[str, ...]  # what agrees
     conflicts: tuple[str, ...]  # what differs
 
-# %% ../../nbs/lib/33_products.query.ipynb #acfe3748
+# %% ../../nbs/lib/33_products.query.ipynb #01e7439a
 _AGREES, _DIFFERS, _SILENT = range(3)
 
-# %% ../../nbs/lib/33_products.query.ipynb #a070f971
+# %% ../../nbs/lib/33_products.query.ipynb #8c0b44e3
 def _compare_sets(asked, has) -> int:
     return _AGREES if all(a in has for a in asked) else _DIFFERS if has else _SILENT
 
-# %% ../../nbs/lib/33_products.query.ipynb #24038bb9
+# %% ../../nbs/lib/33_products.query.ipynb #4a4bf2c2
 def _compare_quantity(asked: Attributes, has: Mapping) -> int:
     sizes = [s for s in (has.get("quantity"), has.get("each")) if s and has.get("unit") == asked.unit]
     if not sizes:
         return _SILENT
     return _AGREES if any(abs(s - asked.quantity) <= 0.02 * max(s, asked.quantity) for s in sizes) else _DIFFERS
 
-# %% ../../nbs/lib/33_products.query.ipynb #f81e7048
+# %% ../../nbs/lib/33_products.query.ipynb #31f8bf85
 def _compare_grades(asked, has) -> int:
     kinds = {g.partition(":")[0] for g in asked}
     return _compare_sets(asked, [g for g in has if g.partition(":")[0] in kinds])
 
-# %% ../../nbs/lib/33_products.query.ipynb #5c850c51
+# %% ../../nbs/lib/33_products.query.ipynb #b956b9eb
 def _compare(asked: Attributes, has: Mapping) -> Iterator[tuple[str, int]]:
     "Go through what is asked for."
     if asked.percents:
@@ -274,7 +266,7 @@ def _compare(asked: Attributes, has: Mapping) -> Iterator[tuple[str, int]]:
     if asked.grades:
         yield "grade", _compare_grades(asked.grades, has.get("grades", ()))
 
-# %% ../../nbs/lib/33_products.query.ipynb #ab0427a1
+# %% ../../nbs/lib/33_products.query.ipynb #47e927b9
 def compare_attributes(
     asked: Attributes,  # of the question
     has: Mapping,  # of the product: the fields of Attributes, those it has
@@ -288,14 +280,7 @@ def compare_attributes(
     same, conflicts = (tuple(n for n, said in found if said == wanted) for wanted in (_AGREES, _DIFFERS))
     return Agreement(score, same, conflicts)
 
-# %% ../../nbs/lib/33_products.query.ipynb #a496ff0c
-def strip_code(
-    code: str,  # a barcode or an item code
-) -> str:  # without leading zeros
-    "Take leading zeros off."
-    return code.lstrip("0") or "0"
-
-# %% ../../nbs/lib/33_products.query.ipynb #63d5aa19
+# %% ../../nbs/lib/33_products.query.ipynb #ca723131
 def make_codes(
     digits: str,  # digits as scanned or typed
 ) -> list[str]:  # codes it may stand for, without leading zeros; the likeliest first

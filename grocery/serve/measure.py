@@ -6,7 +6,7 @@
 __all__ = ['make_large_catalogue', 'make_questions', 'find_answer_ranks', 'make_search', 'score_search', 'measure_latency',
            'measure_recall', 'make_baselines', 'measure_embedded', 'measure_database', 'bench_search']
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #673b3205
+# %% ../../nbs/lib/75_serve.measure.ipynb #74f210f4
 import tempfile
 import time
 import warnings
@@ -19,21 +19,11 @@ import pandas as pd
 
 from ..errors import MissingExtraError, need
 from ..products.embed import make_untrained
+from ..products.index import Embed, Index, find_near, make_index, read_index, write_index
 from ..products.names import fold_name
 from ..products.query import parse_query
 from ..products.scores import score_ranks
-from grocery.products.search import (
-    EVERYWHERE,
-    Embed,
-    Index,
-    as_engine,
-    find_near,
-    find_products,
-    make_asked,
-    make_index,
-    read_index,
-    write_index,
-)
+from ..products.search import EVERYWHERE, as_engine, find_products, make_asked
 from ..sample.products import CHAINS, SHORT, add_check_digit, latin_name, make_products, spell_name
 from .search import find_embedder, open_search, write_search
 
@@ -48,7 +38,7 @@ def _invent(count: int, rng: np.random.Generator) -> list[str]:
         words["".join(rng.choice(_SYLLABLES, rng.integers(2, 4)))] = None
     return list(words)
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #189f7342
+# %% ../../nbs/lib/75_serve.measure.ipynb #17dc728f
 def _vary(base: dict, brand: str, line: str) -> dict:
     "Give a product another brand and a line."
     hebrew = [base["core"], line, brand, base["flavour"], base["percent"], base["size_hebrew"]]
@@ -68,7 +58,7 @@ def _vary(base: dict, brand: str, line: str) -> dict:
         "english": " ".join(filter(None, english)),
     }
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #f655d971
+# %% ../../nbs/lib/75_serve.measure.ipynb #b7d9d0df
 def _bases(seed: int) -> list[dict]:
     "Take the sample market's products apart: what stands behind the brand and flavour is the size."
     rows = (
@@ -118,7 +108,7 @@ def _list_product(row: dict, number: int, rng: np.random.Generator) -> dict:
         "chains": [chain.chain_id for chain in chains],
     }
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #e445aac4
+# %% ../../nbs/lib/75_serve.measure.ipynb #27b78946
 def _slip(name: str, rng: np.random.Generator) -> str:
     "Drop, double or swap a letter of a long word."
     words = name.split()
@@ -207,7 +197,7 @@ def score_search(
             tables.append(score_ranks(mine, seed).assign(model=model, kind=kind))
     return pd.concat(tables, ignore_index=True)[["model", "kind", "metric", "value", "low", "high", "n"]]
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #4369135a
+# %% ../../nbs/lib/75_serve.measure.ipynb #f99a2b0a
 def measure_latency(
     search: Callable[[str, bool], object],  # as `make_search` makes it
     texts: Sequence[str],  # questions
@@ -226,7 +216,7 @@ def measure_latency(
     p50, p95 = np.percentile(taken, [50, 95]) * 1000
     return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "mean_cpu_ms": round(1000 * cpu, 2)}
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #de1ac5be
+# %% ../../nbs/lib/75_serve.measure.ipynb #1c87181a
 def measure_recall(
     index: Index,  # with vectors
     engine: object,  # an Engine or an Index: whose neighbours are judged
@@ -238,7 +228,7 @@ def measure_recall(
     for text in texts:
         asked = make_asked(engine, parse_query(text))
         if asked.vector is not None:
-            rows = engine.find_leg("embedding", asked, EVERYWHERE, top)
+            rows = engine.find_legs(["embedding"], asked, EVERYWHERE, top)["embedding"]
             near = {row["product_id"] for row in engine.read_rows(rows, ["product_id"])}
             shares.append(_share(_find_exact(index, asked.vector, 20 * top), near, top))
     return float(np.mean(shares))
@@ -258,7 +248,7 @@ def _find_exact(index: Index, vector: np.ndarray, top: int) -> list[tuple[float,
         found += zip(scores.tolist(), segment.rows["product_id"].take(rows.tolist()).to_pylist(), strict=True)
     return sorted(found, reverse=True)[:top]
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #9853ddeb
+# %% ../../nbs/lib/75_serve.measure.ipynb #13917b80
 def make_baselines(
     catalogue: pd.DataFrame,  # a catalogue
 ) -> dict[str, Callable[[str, bool], list[str]]]:  # "tfidf", and "rapidfuzz" where it is installed
@@ -298,7 +288,7 @@ def _find_embedder(catalogue: pd.DataFrame, model: str) -> tuple[Embed, str]:
     some = catalogue.name.sample(min(20_000, len(catalogue)), random_state=7)
     return make_untrained(some.tolist(), 256), "untrained"
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #6976fd99
+# %% ../../nbs/lib/75_serve.measure.ipynb #eb933f26
 def measure_embedded(
     catalogue: pd.DataFrame,  # a catalogue
     embed: Embed,  # an Embedder
@@ -345,7 +335,7 @@ def _postgres(is_wanted: bool) -> Iterator[str | None]:
         finally:
             server.cleanup()
 
-# %% ../../nbs/lib/75_serve.measure.ipynb #aa73f333
+# %% ../../nbs/lib/75_serve.measure.ipynb #004049a8
 def measure_database(
     index: Index,  # what the database shall hold
     questions: pd.DataFrame,  # as `make_questions` makes them

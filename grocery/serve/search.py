@@ -5,73 +5,95 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'write_search', 'open_search', 'find_embedder', 'read_english', 'open_lake_index']
 
-# %% ../../nbs/lib/74_serve.search.ipynb #e5d4a227
+# %% ../../nbs/lib/74_serve.search.ipynb #943c76d3
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
+from pyarrow import csv
 
 from ..errors import DatabaseError, GroceryError, SettingsError, choose
 from ..models import find_model
 from ..products.embed import read_embedder
-from ..products.lexical import is_slip, make_cuts, make_key
+from ..products.index import LEGS, Embed, Index, Segment, read_index, sync_index
+from ..products.lexical import count_rows, is_slip, make_cuts, make_key, make_sizes
 from ..products.names import make_attributes, read_glossary
 from ..products.query import make_glossary
-from grocery.products.search import (
-    EVERYWHERE,
-    LEGS,
-    Asked,
-    Embed,
-    Engine,
-    Index,
-    Segment,
-    Where,
-    read_index,
-    sync_index,
-)
+from ..products.search import EVERYWHERE, Asked, Engine, Where
 from .database import open_database, say_address
 from ..settings import Settings, read_settings
 from ..store.lake import open_lake
 from ..text import fold
 
-# %% ../../nbs/lib/74_serve.search.ipynb #b0db50f7
+# %% ../../nbs/lib/74_serve.search.ipynb #783e7b2d
 SCHEMA = "grocery_search"
+_FORMAT = 2  # of the tables; those of another one are made anew
 _TABLES = """
 CREATE EXTENSION IF NOT EXISTS vector;
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE SCHEMA IF NOT EXISTS {s};
 CREATE TABLE IF NOT EXISTS {s}.products (row int8 PRIMARY KEY, product_id text, gtin text, name text, name_english text, brand text, category text,
-    words text, length float8, said text, digest text, codes text, facets text[], embedding halfvec({d}));
-CREATE TABLE IF NOT EXISTS {s}.postings (term int8, row int8, impact int2, PRIMARY KEY (term, row) INCLUDE (impact));
+    words text, length float8, said text, digest text, facets text[], embedding halfvec({d}));
+CREATE TABLE IF NOT EXISTS {s}.postings (term int8, row int8, impact int2);
 CREATE TABLE IF NOT EXISTS {s}.words (word text COLLATE "C" PRIMARY KEY, rows int4);
+CREATE TABLE IF NOT EXISTS {s}.codes (code text COLLATE "C", row int8, parts int4[], PRIMARY KEY (code, row));
 CREATE TABLE IF NOT EXISTS {s}.offers (place int8, row int8, price float4, PRIMARY KEY (place, row) INCLUDE (price));
-CREATE TABLE IF NOT EXISTS {s}.about (model text, glossary jsonb, about jsonb, has_offers bool);
+CREATE TABLE IF NOT EXISTS {s}.about (format int4, model text, glossary jsonb, about jsonb, offers text);
 """
+
+# %% ../../nbs/lib/74_serve.search.ipynb #269b1c89
 _INDEXES = """
-CREATE INDEX IF NOT EXISTS postings_row ON {s}.postings (row);
+CREATE INDEX IF NOT EXISTS postings_best ON {s}.postings (term, impact DESC, row);
+CREATE INDEX IF NOT EXISTS postings_row ON {s}.postings (row) INCLUDE (term, impact);
 CREATE INDEX IF NOT EXISTS words_near ON {s}.words USING gin (word gin_trgm_ops);
-CREATE INDEX IF NOT EXISTS products_codes ON {s}.products USING gin (codes gin_trgm_ops);
+CREATE INDEX IF NOT EXISTS codes_row ON {s}.codes (row);
+CREATE INDEX IF NOT EXISTS codes_parts ON {s}.codes USING gin (parts);
 CREATE INDEX IF NOT EXISTS products_facets ON {s}.products USING gin (facets);
 """
 _NEAR = "CREATE INDEX IF NOT EXISTS products_near ON {s}.products USING hnsw (embedding halfvec_ip_ops) WITH (m = 32, ef_construction = 200)"
 
-# %% ../../nbs/lib/74_serve.search.ipynb #5169899b
+# %% ../../nbs/lib/74_serve.search.ipynb #46551ddd
 def _numbers(keys: np.ndarray) -> np.ndarray:
     "Bring keys of 64 bits into the database's range, in the same order."
     return (np.asarray(keys, np.uint64) ^ np.uint64(1 << 63)).view(np.int64)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #fcd385dd
+# %% ../../nbs/lib/74_serve.search.ipynb #9e2011f1
 def _number(key: int) -> int:
     return key - (1 << 63)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #c787738a
-def _copy(connection: sa.Connection, table: str, columns: str, rows: Iterator[tuple]) -> int:
+# %% ../../nbs/lib/74_serve.search.ipynb #907182f8
+_PART = 5  # digits
+
+
+def _parts_of(code: str) -> list[int]:
+    "List the runs of five digits in a code."
+    runs = {code[i : i + _PART] for i in range(len(code) - _PART + 1)}
+    return sorted(int(run) for run in runs if run.isascii() and run.isdigit())
+
+# %% ../../nbs/lib/74_serve.search.ipynb #c2201b1f
+@contextmanager
+def _told(engine: sa.Engine) -> Iterator[None]:
+    "Turn the errors of a database into DatabaseError; no password stands in it."
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        said = re.sub(r"\s+", " ", str(getattr(error, "orig", None) or error)).strip()
+        if engine.url.password:
+            said = said.replace(str(engine.url.password), "***")
+        raise DatabaseError(f"{say_address(engine.url)}: {said[:300]}") from None
+
+# %% ../../nbs/lib/74_serve.search.ipynb #9ed94157
+def _copy_rows(connection: sa.Connection, table: str, columns: str, rows: Iterator[tuple]) -> int:
     "Send rows in one stream."
     count = 0
     cursor = connection.connection.driver_connection.cursor()
@@ -81,20 +103,37 @@ def _copy(connection: sa.Connection, table: str, columns: str, rows: Iterator[tu
             count += 1
     return count
 
+# %% ../../nbs/lib/74_serve.search.ipynb #0547ce6d
+def _copy_columns(connection: sa.Connection, table: str, **columns: np.ndarray | list) -> None:
+    "Send columns of numbers and words in one stream."
+    whole, quiet = pa.table(columns), csv.WriteOptions(include_header=False)
+    cursor = connection.connection.driver_connection.cursor()
+    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)") as copy:
+        for start in range(0, len(whole), 200_000):
+            sink = pa.BufferOutputStream()
+            csv.write_csv(whole.slice(start, 200_000), sink, quiet)
+            copy.write(sink.getvalue().to_pybytes())
 
+# %% ../../nbs/lib/74_serve.search.ipynb #bdc16964
 _SHOWN = ("product_id", "gtin", "name", "name_english", "brand", "category", "words", "length", "said", "digest")
+_COLUMNS = f"row, {', '.join(_SHOWN)}, facets, embedding"
 
-# %% ../../nbs/lib/74_serve.search.ipynb #626408c1
+
 def _product_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
-    facets: list[list[str]] = _facets_of(segment)
+    facets = _facets_of(segment)
     vectors = None if segment.vectors is None else segment.vectors.reconstruct_n(0, len(segment))
-    numbers, codes = _numbers(segment.ties), bytes(segment.codes[:]).decode().split("\n")
+    numbers = _numbers(segment.ties)
     for place, row in enumerate(segment.rows.select(_SHOWN).to_pylist()):
         if alive[place]:
             vector = None if vectors is None else json.dumps(np.round(vectors[place], 5).astype(float).tolist())
-            yield int(numbers[place]), *row.values(), codes[place], facets[place], vector
+            yield int(numbers[place]), *map(_clear, row.values()), [_clear(f) for f in facets[place]], vector
 
-# %% ../../nbs/lib/74_serve.search.ipynb #14d86680
+
+def _clear(value: object) -> object:
+    "Leave out the one character that PostgreSQL's texts cannot hold."
+    return value.replace("\0", "") if isinstance(value, str) else value
+
+# %% ../../nbs/lib/74_serve.search.ipynb #bceec6ef
 def _facets_of(segment: Segment) -> list[list[str]]:
     "Write what a row can be filtered by."
     rows = segment.rows.select(["category", "brand", "chains", "said"]).to_pylist()
@@ -104,84 +143,145 @@ def _facets_of(segment: Segment) -> list[list[str]]:
         for r in rows
     ]
 
-# %% ../../nbs/lib/74_serve.search.ipynb #8c0e2f7a
-def _posting_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
+# %% ../../nbs/lib/74_serve.search.ipynb #7457b7e7
+def _code_rows(segment: Segment, alive: np.ndarray) -> Iterator[tuple]:
+    "List the codes of rows: each with its row and its parts."
+    numbers, lines = _numbers(segment.ties), bytes(segment.codes[:]).decode().split("\n")
+    for place in np.flatnonzero(alive).tolist():
+        for code in dict.fromkeys(lines[place].replace("\0", "").strip("|").split("|")):
+            if code:
+                yield code, int(numbers[place]), _parts_of(code)
+
+# %% ../../nbs/lib/74_serve.search.ipynb #d92ae8ac
+def _write_postings(connection: sa.Connection, segment: Segment, alive: np.ndarray) -> None:
     postings, numbers = segment.words, _numbers(segment.ties)
     terms = np.repeat(_numbers(postings.terms), np.diff(postings.starts))
     kept = alive[postings.rows]
-    rows = (terms[kept], numbers[postings.rows[kept]], postings.impacts[kept])
-    return zip(*(column.tolist() for column in rows), strict=True)
+    columns = {"term": terms[kept], "row": numbers[postings.rows[kept]], "impact": postings.impacts[kept]}
+    _copy_columns(connection, f"{SCHEMA}.postings", **columns)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #dae2878d
-_COLUMNS = f"row, {', '.join(_SHOWN)}, codes, facets, embedding"
+# %% ../../nbs/lib/74_serve.search.ipynb #d770208f
+_REPLACE = (
+    "DELETE FROM {t} t WHERE NOT EXISTS (SELECT FROM fresh f WHERE {same})",
+    "UPDATE {t} t SET {v} = f.{v} FROM fresh f WHERE {same} AND t.{v} <> f.{v}",
+    "INSERT INTO {t} SELECT * FROM fresh f WHERE NOT EXISTS (SELECT FROM {t} t WHERE {same})",
+)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #17d02594
+
+def _replace(connection: sa.Connection, table: str, value: str, **columns: np.ndarray | list) -> None:
+    "Make a table what columns say; rows that stay as they are are not touched."
+    name = f"{SCHEMA}.{table}"
+    if connection.exec_driver_sql(f"SELECT FROM {name} LIMIT 1").first() is None:
+        _copy_columns(connection, name, **columns)
+        return
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE fresh (LIKE {name}) ON COMMIT DROP")
+    _copy_columns(connection, "fresh", **columns)
+    connection.exec_driver_sql("ANALYZE fresh")
+    same = " AND ".join(f"f.{c} = t.{c}" for c in columns if c != value)
+    for statement in _REPLACE:
+        connection.exec_driver_sql(statement.format(t=name, v=value, same=same))
+    connection.exec_driver_sql("DROP TABLE fresh")
+
+# %% ../../nbs/lib/74_serve.search.ipynb #af0f1100
+def _count_words(index: Index) -> dict[str, int]:
+    "Count the rows of each word and size."
+    counts: dict[str, int] = {}
+    for segment, alive in zip(index.segments, index.alive, strict=True):
+        sizes = {w for said in segment.rows["said"].unique().to_pylist() for w in make_sizes(json.loads(said))}
+        words = sorted({*segment.vocabulary.words.tolist(), *sizes} - {""})
+        for word, count in zip(words, count_rows(segment.words, words, alive).tolist(), strict=True):
+            if count:
+                counts[_clear(word)] = counts.get(_clear(word), 0) + int(count)
+    return counts
+
+# %% ../../nbs/lib/74_serve.search.ipynb #5b2f4c25
+def _write_rest(connection: sa.Connection, index: Index, dimensions: int) -> None:
+    "Write words, prices where they changed, the glossary, and where the index comes from."
+    counts = _count_words(index)
+    _replace(connection, "words", "rows", word=list(counts), rows=list(counts.values()))
+    before, mark = _read_about(connection), ""
+    if (offers := index.offers) is not None:
+        mark = blake2b(b"".join(array.tobytes() for array in vars(offers).values()), digest_size=8).hexdigest()
+        if not before or before["offers"] != mark:
+            places = np.repeat(_numbers(offers.places), np.diff(offers.starts))
+            _replace(connection, "offers", "price", place=places, row=_numbers(offers.products), price=offers.prices)
+    said = (_FORMAT, _model(index, dimensions), json.dumps(dict(index.glossary)), json.dumps(index.about, default=str))
+    connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.about")
+    connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.about VALUES (%s, %s, %s, %s, %s)", (*said, mark))
+
+# %% ../../nbs/lib/74_serve.search.ipynb #3877ee71
 def write_search(
     address: str | sa.URL,  # postgresql://...
     index: Index,  # what it shall hold
 ) -> int:  # products written; those that were there with the same content stay
-    "Bring a database's search tables to an index; readers see the old or the new."
+    "Bring a database's search tables to an index; readers see the old or the new. One writer waits for another."
     engine = open_database(address)
     if engine.dialect.name != "postgresql":
         raise DatabaseError(
             f"{say_address(engine.url)}: search in a database needs PostgreSQL. Elsewhere use an index in a folder."
         )
     try:
-        with engine.begin() as connection:
-            count = _write(connection, index)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in ("products", "postings", "words", "offers"):  # so that an index alone answers
-                connection.exec_driver_sql(f"VACUUM (ANALYZE) {SCHEMA}.{table}")
+        with _told(engine):
+            with engine.begin() as connection:
+                count = _write(connection, index)
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                for table in ("products", "postings", "words", "codes", "offers"):  # so that an index alone answers
+                    connection.exec_driver_sql(f"VACUUM (ANALYZE) {SCHEMA}.{table}")
         return count
-    except sa.exc.DBAPIError as error:
-        raise DatabaseError(f"{say_address(engine.url)}: {str(error.orig).strip()}") from None
     finally:
         engine.dispose()
 
-# %% ../../nbs/lib/74_serve.search.ipynb #aabcd019
+# %% ../../nbs/lib/74_serve.search.ipynb #feb91db7
 def _do(connection: sa.Connection, statements: str, **names) -> None:
     for statement in statements.format(s=SCHEMA, **names).split(";"):
         if statement.strip():
             connection.exec_driver_sql(statement)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #6cc396b4
+# %% ../../nbs/lib/74_serve.search.ipynb #44cb0dae
 def _write(connection: sa.Connection, index: Index) -> int:
     "Write what differs, in one transaction."
     with_vectors = LEGS[2] in index.legs and len(index) > 0
     dimensions = index.segments[0].vectors.d if with_vectors else 1
-    if _said_model(connection) not in (None, _model(index, dimensions)):
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number(make_key(SCHEMA))})")
+    if (before := _read_about(connection)) and (before["format"], before["model"]) != (
+        _FORMAT,
+        _model(index, dimensions),
+    ):
         connection.exec_driver_sql(f"DROP SCHEMA {SCHEMA} CASCADE")
     connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '512MB'")
+    connection.exec_driver_sql("SET LOCAL work_mem = '256MB'")
     _do(connection, _TABLES, d=dimensions)
-    had = connection.exec_driver_sql(f"SELECT product_id, digest FROM {SCHEMA}.products").all()
-    fresh = [_find_fresh(s, a, dict(map(tuple, had))) for s, a in zip(index.segments, index.alive, strict=True)]
+    had = dict(map(tuple, connection.exec_driver_sql(f"SELECT product_id, digest FROM {SCHEMA}.products")))
     _delete_others(connection, index)
     count = 0
-    for segment, alive in zip(index.segments, fresh, strict=True):
-        count += _copy(connection, "products", _COLUMNS, _product_rows(segment, alive))
-        _copy(connection, "postings", "term, row, impact", _posting_rows(segment, alive))
-    _write_words(connection, index)
-    _write_about(connection, index, dimensions)
+    for segment, alive in zip(index.segments, index.alive, strict=True):
+        fresh = _find_fresh(segment, alive, had)
+        count += _copy_rows(connection, "products", _COLUMNS, _product_rows(segment, fresh))
+        _copy_rows(connection, "codes", "code, row, parts", _code_rows(segment, fresh))
+        _write_postings(connection, segment, fresh)
+    _write_rest(connection, index, dimensions)
     _do(connection, _INDEXES + (_NEAR if with_vectors else ""))
     return count
 
-# %% ../../nbs/lib/74_serve.search.ipynb #92768f82
+# %% ../../nbs/lib/74_serve.search.ipynb #970d8e19
 def _model(index: Index, dimensions: int) -> str:
     return f"{index.model}/{dimensions}" if index.model else ""
 
-# %% ../../nbs/lib/74_serve.search.ipynb #d89d7a6b
-def _said_model(connection: sa.Connection) -> str | None:
-    "Read which model made the vectors that are there; None where there are no tables."
-    there = connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.about')").scalar()
-    return connection.exec_driver_sql(f"SELECT model FROM {SCHEMA}.about").scalar() if there else None
+# %% ../../nbs/lib/74_serve.search.ipynb #89c2918f
+def _read_about(connection: sa.Connection) -> dict | None:
+    "Read what the tables say of themselves; None where there are none."
+    if not connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.about')").scalar():
+        return None
+    said = connection.exec_driver_sql(f"SELECT to_jsonb(a) FROM {SCHEMA}.about a").scalar()
+    return {"format": 0, "model": "", "offers": ""} | (said or {})
 
-# %% ../../nbs/lib/74_serve.search.ipynb #41548c83
+# %% ../../nbs/lib/74_serve.search.ipynb #d8f218e4
 def _find_fresh(segment: Segment, alive: np.ndarray, had: Mapping[str, str]) -> np.ndarray:
     "Find the rows that the database does not have."
     pairs = zip(*(segment.rows[c].to_pylist() for c in ("product_id", "digest")), strict=True)
-    return alive & np.array([had.get(i) != digest for i, digest in pairs], bool)
+    return alive & np.array([had.get(_clear(i)) != digest for i, digest in pairs], bool)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #6f110dc8
+# %% ../../nbs/lib/74_serve.search.ipynb #e840cf8f
 def _delete_others(connection: sa.Connection, index: Index) -> None:
     "Delete rows whose content the index does not hold."
     digests = [
@@ -194,74 +294,75 @@ def _delete_others(connection: sa.Connection, index: Index) -> None:
         f"SELECT row FROM {SCHEMA}.products WHERE NOT EXISTS (SELECT FROM unnest(%s::text[]) d WHERE d = digest)"
     )  # fmt: skip
     rows = [row for (row,) in connection.exec_driver_sql(gone, (digests,))]
-    for table in ("postings", "products"):
+    for table in ("postings", "codes", "products"):
         connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.{table} WHERE row = ANY (%s)", (rows,))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #aae37d96
-def _write_words(connection: sa.Connection, index: Index) -> None:
-    "Count words anew: it takes a moment, and small errors would add up."
-    words = {str(w) for s in index.segments for w in s.vocabulary.words.tolist()}
-    words |= {w for s in index.segments for row in s.rows["said"].to_pylist() for w in _size_words(row)}
-    _copy_temporary(connection, sorted((w, _number(make_key(w))) for w in words if w))
-    connection.exec_driver_sql(f"TRUNCATE {SCHEMA}.words")
-    connection.exec_driver_sql(
-        f"INSERT INTO {SCHEMA}.words SELECT word, count(*) FROM new_words JOIN {SCHEMA}.postings USING (term) GROUP BY word"
-    )
-    connection.exec_driver_sql("DROP TABLE new_words")
-
-# %% ../../nbs/lib/74_serve.search.ipynb #36e2d17c
-def _size_words(said: str) -> list[str]:
-    has = json.loads(said)
-    size = [f"@{has['quantity']:g}{has['unit']}"] if has.get("quantity") and has.get("unit") else []
-    return size + ([f"@x{has['pack_count']}"] if has.get("pack_count") else [])
-
-# %% ../../nbs/lib/74_serve.search.ipynb #4391a69a
-def _copy_temporary(connection: sa.Connection, rows: list[tuple[str, int]]) -> None:
-    connection.exec_driver_sql('CREATE TEMPORARY TABLE new_words (word text COLLATE "C", term int8) ON COMMIT DROP')
-    cursor = connection.connection.driver_connection.cursor()
-    with cursor.copy("COPY new_words FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-
-# %% ../../nbs/lib/74_serve.search.ipynb #0dbdf570
-def _write_about(connection: sa.Connection, index: Index, dimensions: int) -> None:
-    "Write prices, the glossary, and where the index comes from."
-    connection.exec_driver_sql(f"TRUNCATE {SCHEMA}.offers, {SCHEMA}.about")
-    if index.offers is not None:
-        offers = index.offers
-        places = np.repeat(_numbers(offers.places), np.diff(offers.starts))
-        columns = (places, _numbers(offers.products), offers.prices)
-        _copy(connection, "offers", "place, row, price", zip(*(c.tolist() for c in columns), strict=True))
-    said = (
-        _model(index, dimensions),
-        json.dumps(dict(index.glossary)),
-        json.dumps(index.about, default=str),
-        index.offers is not None,
-    )
-    connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.about VALUES (%s, %s, %s, %s)", said)
-
-# %% ../../nbs/lib/74_serve.search.ipynb #d208ef40
-_MANY = 4000  # rows: a word in more of them only tells among what the rarer words found
-_FEW = 5_000  # rows left by a filter: up to so many the nearest are found by comparing all
+# %% ../../nbs/lib/74_serve.search.ipynb #aa17b2e7
+_MOST = 8  # connections at once; further questions wait for one
 _SETTINGS = """SET hnsw.ef_search = 400; SET hnsw.iterative_scan = 'strict_order'; SET pg_trgm.similarity_threshold = 0.15;
 SET jit = off; SET max_parallel_workers_per_gather = 0; SET work_mem = '32MB'"""
 
-# %% ../../nbs/lib/74_serve.search.ipynb #d1b2d1a3
+# %% ../../nbs/lib/74_serve.search.ipynb #412b4bd2
+class _Door:
+    "A database that many ask at once."
+
+    def __init__(self, engine: sa.Engine):
+        self.engine, self.idle, self.free = engine, [], threading.BoundedSemaphore(_MOST)
+
+    def ask(self, query: str, values: tuple = ()) -> list[tuple]:
+        with _told(self.engine), self.free:
+            if self.idle:
+                try:
+                    return self._run(self.idle.pop(), query, values)
+                except sa.exc.DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    self.close()
+            return self._run(self._connect(), query, values)
+
+    def _connect(self) -> sa.Connection:
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(_SETTINGS)
+        return connection
+
+    def _run(self, connection: sa.Connection, query: str, values: tuple) -> list[tuple]:
+        try:
+            result = connection.exec_driver_sql(query, values)
+            rows = result.cursor.fetchall()
+            result.close()
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        self.idle.append(connection)
+        return rows
+
+    def close(self) -> None:
+        while self.idle:
+            self.idle.pop().close()
+
+# %% ../../nbs/lib/74_serve.search.ipynb #8b60bc68
+@cache
+def _threads() -> ThreadPoolExecutor:
+    "Threads in which the legs of a question wait for the database beside each other."
+    return ThreadPoolExecutor(_MOST, "grocery-search")
+
+# %% ../../nbs/lib/74_serve.search.ipynb #7eedf8f7
 @dataclass
 class _Postgres:
-    "Search tables in PostgreSQL, as an engine. It keeps one connection, which one thread uses at a time."
+    "Search tables in PostgreSQL, as an engine. How many rows hold a word is asked once and then remembered."
 
-    connection: sa.Connection
+    door: _Door
     embed: Embed | None
     about: dict
     glossary: Mapping[str, tuple[str, ...]]
     has_offers: bool
     counts: dict[str, int] = field(default_factory=dict)  # rows of words that were asked about
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    alike: dict[str, list] = field(default_factory=dict)  # words like those that nobody uses
+    sizes: dict[Where, int] = field(default_factory=dict)  # rows that filters leave
 
     def ask(self, query: str, *values) -> list[tuple]:
-        with self.lock:
-            return [tuple(row) for row in self.connection.exec_driver_sql(query, values)]
+        return self.door.ask(query, values)
 
     def __len__(self) -> int:
         return self._size
@@ -275,27 +376,14 @@ class _Postgres:
         return tuple(leg for leg in LEGS if leg != "embedding" or self.embed is not None)
 
     @property
-    def lexicon(self) -> "_Postgres":
-        return self
+    def lexicon(self) -> "_Lexicon":
+        return _Lexicon(self)
 
-    def count(self, words: Sequence[str]) -> np.ndarray:
-        if len(self.counts) > 100_000:
-            self.counts.clear()
-        if new := [w for w in words if w not in self.counts]:
-            found = dict(self.ask(f"SELECT word, rows FROM {SCHEMA}.words WHERE word = ANY (%s)", new))
-            self.counts |= {w: found.get(w, 0) for w in new}
-        return np.array([self.counts[w] for w in words], np.int64)
-
-    def starting(self, start: str) -> list[str]:
-        query = f"SELECT word FROM {SCHEMA}.words WHERE word >= %s AND word < %s ORDER BY word LIMIT 400"
-        return [word for (word,) in self.ask(query, start, start + "\U0010ffff")]
-
-    def near(self, word: str) -> list[str]:
-        found = self.ask(f"SELECT word FROM {SCHEMA}.words WHERE word %% %s", word) if make_cuts(word) else []
-        return sorted(w for (w,) in found if w != word and make_cuts(w) and is_slip(word, w))
-
-    def find_leg(self, leg: str, asked: Asked, where: Where, top: int) -> list[int]:
-        return _LEGS[leg](self, asked, where, top)
+    def find_legs(self, legs: Sequence[str], asked: Asked, where: Where, top: int) -> dict[str, list[int]]:
+        _conditions(self, where)  # what a filter asks once is asked before the legs part
+        later = {leg: _threads().submit(_LEGS[leg], self, asked, where, top) for leg in legs[1:]}
+        found = {leg: _LEGS[leg](self, asked, where, top) for leg in legs[:1]}
+        return found | {leg: rows.result() for leg, rows in later.items()}
 
     def find_codes(self, codes: Sequence[str], where: Where, top: int) -> list[int]:
         return _find_codes(self, codes, where, top)
@@ -304,11 +392,11 @@ class _Postgres:
         row = _number(make_key(product_id))
         return row if self.ask(f"SELECT FROM {SCHEMA}.products WHERE row = %s", row) else None
 
-    def read_rows(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict]:
+    def read_rows(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict | None]:
         names = ", ".join(choose(c, _SHOWN, "column") for c in columns)
         found = self.ask(f"SELECT row, {names} FROM {SCHEMA}.products WHERE row = ANY (%s)", list(rows))
         by_row = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in found}
-        return [by_row[row] for row in rows if row in by_row]
+        return [by_row.get(row) for row in rows]
 
     def read_prices(self, rows: Sequence[int], where: Where) -> list[float | None]:
         place = _number(make_key(where.place))
@@ -316,7 +404,47 @@ class _Postgres:
         found = dict(self.ask(query, place, list(rows))) if self.has_offers else {}
         return [None if row not in found else round(found[row], 2) for row in rows]
 
-# %% ../../nbs/lib/74_serve.search.ipynb #c6642647
+# %% ../../nbs/lib/74_serve.search.ipynb #55f8cd8a
+@dataclass(frozen=True)
+class _Lexicon:
+    "The words of search tables."
+
+    engine: _Postgres
+
+    def count(self, words: Sequence[str]) -> np.ndarray:
+        counts = self.engine.counts
+        if len(counts) > 100_000:
+            counts.clear()
+        if new := [w for w in words if w not in counts]:
+            found = dict(self.engine.ask(f"SELECT word, rows FROM {SCHEMA}.words WHERE word = ANY (%s)", new))
+            counts.update({w: found.get(w, 0) for w in new})
+        return np.array([counts[w] for w in words], np.int64)
+
+    def starting(self, start: str) -> list[str]:
+        query = f"SELECT word, rows FROM {SCHEMA}.words WHERE word >= %s AND word < %s ORDER BY word LIMIT 400"
+        found = dict(self.engine.ask(query, start, start + "\U0010ffff"))
+        self.engine.counts.update(found)
+        return list(found)
+
+    def near(self, word: str) -> list[str]:
+        found = self.like(word) if make_cuts(word) else []
+        return sorted(w for w, *_ in found if w != word and make_cuts(w) and is_slip(word, w))
+
+    def like(self, word: str) -> list[tuple[str, int, float]]:
+        "Find words that share pieces with a word: (word, rows, similarity), the likest first."
+        alike = self.engine.alike
+        if len(alike) > 1000:
+            alike.clear()
+        if word not in alike:
+            query = f"SELECT word, rows, similarity(word, %s) AS near FROM {SCHEMA}.words WHERE word %% %s ORDER BY near DESC, word"
+            alike[word] = self.engine.ask(query, word, word)
+            self.engine.counts.update({w: rows for w, rows, _ in alike[word]})
+        return alike[word]
+
+# %% ../../nbs/lib/74_serve.search.ipynb #5ed11e01
+_FEW = 5_000  # rows
+
+
 def _conditions(engine: _Postgres, where: Where) -> tuple[str, list]:
     "Write a filter as a condition on p, a row of products."
     if where == EVERYWHERE:
@@ -340,71 +468,117 @@ def _conditions(engine: _Postgres, where: Where) -> tuple[str, list]:
         values += [_number(make_key(where.place)), -1e30 if low is None else low, 1e30 if high is None else high]
     return " AND ".join(parts) or "true", values
 
-# %% ../../nbs/lib/74_serve.search.ipynb #100634ce
+# %% ../../nbs/lib/74_serve.search.ipynb #5d8ab1c5
 def _check(engine: _Postgres, where: Where) -> None:
     "Raise GroceryError for a filter that these tables cannot answer."
     if not engine.has_offers and (where.store or where.min_price is not None or where.max_price is not None):
         raise GroceryError("This index holds no prices: it cannot filter by store or price. Make it with offers.")
     for name in ("category", "chain"):
         value = getattr(where, name)
-        if value and not engine.ask(
-            f"SELECT FROM {SCHEMA}.products WHERE facets @> %s::text[] LIMIT 1", [f"{name}:{value}"]
-        ):
+        if value and where not in engine.sizes and not _holds(engine, f"{name}:{value}"):
             known = engine.ask(f"SELECT DISTINCT unnest(facets) FROM {SCHEMA}.products")
             choose(value, {f.partition(":")[2] for (f,) in known if f.startswith(name + ":")}, name)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #4db2fbbd
-_TERMS = "SELECT * FROM unnest(%s::int8[], %s::int4[], %s::float8[]) t(term, part, worth)"
-_WORDS = f"""WITH rare AS ({_TERMS}), often AS ({_TERMS}),
-    found AS (SELECT row, sum(best) AS score FROM (
-        SELECT part, row, max(impact * worth) AS best FROM rare JOIN {SCHEMA}.postings USING (term) GROUP BY part, row) b GROUP BY row),
-    kept AS MATERIALIZED (SELECT f.row, f.score FROM found f JOIN {SCHEMA}.products p USING (row) WHERE {{where}} ORDER BY f.score DESC, f.row LIMIT {{most}})
-    SELECT k.row FROM kept k LEFT JOIN LATERAL (SELECT sum(best) AS score FROM (SELECT part, max(impact * worth) AS best
-        FROM often JOIN {SCHEMA}.postings o USING (term) WHERE o.row = k.row GROUP BY part) b) m ON true
-    ORDER BY k.score + coalesce(m.score, 0) DESC, k.row LIMIT {{top}}"""
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a611262c
+def _holds(engine: _Postgres, facet: str) -> bool:
+    return bool(engine.ask(f"SELECT FROM {SCHEMA}.products WHERE facets @> %s::text[] LIMIT 1", [facet]))
+
+# %% ../../nbs/lib/74_serve.search.ipynb #757196db
+def _leaves_few(engine: _Postgres, where: Where, condition: str, values: list) -> bool:
+    "Tell whether a filter leaves few rows; what was asked before is remembered."
+    if condition == "true":
+        return False
+    if where not in engine.sizes:
+        if len(engine.sizes) > 1000:
+            engine.sizes.clear()
+        some = f"SELECT count(*) FROM (SELECT FROM {SCHEMA}.products p WHERE {condition} LIMIT {_FEW + 1}) f"
+        engine.sizes[where] = engine.ask(some, *values)[0][0]
+    return engine.sizes[where] <= _FEW
+
+# %% ../../nbs/lib/74_serve.search.ipynb #4f428afb
+_MANY = 6000  # rows
+
+
+@dataclass(frozen=True)
+class _Terms:
+    "Terms as a statement takes them: three lists, and how many groups have several forms. Group -1 gathers those of one form."
+
+    lists: tuple[list[int], list[int], list[int]]  # term, its group, what it is worth
+    groups: int
+    total: str  # what a row has of them
+
+
+def _make_terms(groups: Sequence[tuple[Sequence[str], Sequence[float]]]) -> _Terms:
+    "Write groups (words, what each is worth) for a statement."
+    many = {place: number for number, place in enumerate(p for p, (words, _) in enumerate(groups) if len(words) > 1)}
+    found = [
+        (w, many.get(p, -1), x) for p, (words, worths) in enumerate(groups) for w, x in zip(words, worths, strict=True)
+    ]
+    lists = (
+        [_number(make_key(w)) for w, _, _ in found],
+        [p for _, p, _ in found],
+        [max(1, round(1000 * x)) for *_, x in found],
+    )
+    sums = [f"coalesce(max(impact * worth) FILTER (WHERE part = {n}), 0)" for n in many.values()]
+    if len(many) < len(groups):
+        sums.append("coalesce(sum(impact * worth) FILTER (WHERE part < 0), 0)")
+    return _Terms(lists, len(many), " + ".join(sums))
+
+# %% ../../nbs/lib/74_serve.search.ipynb #8b0eb1ad
+_LISTS = "unnest(%s::int8[], %s::int4[], %s::int4[]) t(term, part, worth)"
+_ADD = f"""SELECT row, sum(score) AS score FROM (SELECT row, score FROM kept UNION ALL SELECT row, {{total}} FROM {SCHEMA}.postings JOIN {_LISTS} USING (term)
+    WHERE row = ANY (ARRAY(SELECT row FROM kept)) GROUP BY row) x GROUP BY row"""
+
+
+def _score_rows(rare: _Terms, condition: str, is_few: bool, many: int, most: int) -> str:
+    "Write a statement that gives the best rows by terms, with scores."
+    fit = "AND row IN (SELECT row FROM fit)" if is_few else ""
+    limit = "" if is_few else f"ORDER BY impact DESC, row LIMIT {max(many, most)}"
+    found = f"""SELECT row, {rare.total} AS score FROM {_LISTS} CROSS JOIN LATERAL
+        (SELECT row, impact FROM {SCHEMA}.postings WHERE term = t.term {fit} {limit}) p GROUP BY row"""
+    if condition != "true" and not is_few:
+        found = f"SELECT f.row, f.score FROM ({found} ORDER BY score DESC, row) f JOIN {SCHEMA}.products p USING (row) WHERE {condition}"
+    return f"{found} ORDER BY score DESC, row LIMIT {most}"
+
+# %% ../../nbs/lib/74_serve.search.ipynb #8c12fa44
+def _find_by_terms(
+    engine: _Postgres, rare: _Terms, often: _Terms | None, where: Where, many: int, top: int
+) -> list[int]:
+    "Find the best rows by terms, of each its best `many`; those of `often` only tell among what the others found."
+    condition, values = _conditions(engine, where)
+    is_few = _leaves_few(engine, where, condition, values)
+    fit = f"fit AS MATERIALIZED (SELECT row FROM {SCHEMA}.products p WHERE {condition}), " if is_few else ""
+    kept = f"kept AS MATERIALIZED ({_score_rows(rare, condition, is_few, many, 3 * top if often else top)})"
+    order = _ADD.format(total=often.total) if often else "SELECT row, score FROM kept"
+    query = f"WITH {fit}{kept} SELECT row FROM ({order}) y ORDER BY score DESC, row LIMIT {top}"
+    lists = [*values, *rare.lists] if is_few else [*rare.lists, *values]
+    return [row for (row,) in engine.ask(query, *lists, *(often.lists if often else ()))]
+
+# %% ../../nbs/lib/74_serve.search.ipynb #9d023b76
 def _find_words(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find rows by their words, as score_groups does."
-    counts = [engine.count(g.words) for g in asked.groups]
-    order = np.argsort([int(c.sum()) for c in counts], kind="stable")
+    counts = [int(engine.lexicon.count(g.words).sum()) for g in asked.groups]
     rare, often, total = [], [], 0
-    for place in order.tolist():
-        total += int(counts[place].sum())
-        (often if rare and total > _MANY else rare).append(place)
-    condition, values = _conditions(engine, where)
-    query = _WORDS.format(where=condition, most=3 * top, top=top)
-    if condition == "true":
-        query = query.replace(f"JOIN {SCHEMA}.products p USING (row) WHERE true ", "")
-    return [row for (row,) in engine.ask(query, *_unnest(asked, rare), *_unnest(asked, often), *values)]
+    for place in np.argsort(counts, kind="stable").tolist():
+        group, total = asked.groups[place], total + counts[place]
+        worths = [weight * asked.rarities[place] / 100 for weight in group.weights]
+        (often if rare and total > _MANY else rare).append((group.words, worths))
+    terms = _make_terms(rare), _make_terms(often) if often else None
+    return _find_by_terms(engine, *terms, where, _MANY, top) if total else []
 
-# %% ../../nbs/lib/74_serve.search.ipynb #dcd75bf3
-def _unnest(asked: Asked, places: list[int]) -> tuple[list, list, list]:
-    "Write groups as three lists: terms, their group, and what they are worth."
-    found = [
-        (p, w, weight) for p in places for w, weight in zip(asked.groups[p].words, asked.groups[p].weights, strict=True)
-    ]
-    worths = [weight * asked.rarities[p] / 100 for p, _, weight in found]
-    return [_number(make_key(w)) for _, w, _ in found], [p for p, _, _ in found], worths
+# %% ../../nbs/lib/74_serve.search.ipynb #b6168b5a
+_SOME = 1000  # rows
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a68780ea
+
 def _find_pieces(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find rows by words that are like those of the question which nobody uses, even if they are more than one slip away."
-    condition, values = _conditions(engine, where)
-    words = [w for w, rows in zip(asked.words, engine.count(asked.words), strict=True) if len(w) >= 4 and rows <= 1][:4]
-    near = f"""SELECT {{place}} AS part, word, similarity(word, %s) AS near FROM {SCHEMA}.words WHERE word %% %s ORDER BY near DESC, word LIMIT 12"""
-    if not words:
-        return []
-    found = engine.ask(
-        " UNION ALL ".join(f"({near.format(place=i)})" for i in range(len(words))),
-        *[w for word in words for w in (word, word)],
-    )
-    terms = [[_number(make_key(w)) for _, w, _ in found], [p for p, _, _ in found], [float(s) for _, _, s in found]]
-    query = f"""WITH rare AS ({_TERMS}) SELECT row FROM (SELECT part, row, max(impact * worth) AS best FROM rare JOIN {SCHEMA}.postings USING (term)
-        GROUP BY part, row) b JOIN {SCHEMA}.products p USING (row) WHERE {condition} GROUP BY row ORDER BY sum(best) DESC, row LIMIT {top}"""
-    return [row for (row,) in engine.ask(query, *terms, *values)]
+    counts = engine.lexicon.count(asked.words)
+    words = [w for w, rows in zip(asked.words, counts, strict=True) if len(w) >= 4 and rows <= 1][:4]
+    alike = [engine.lexicon.like(word)[:12] for word in words]
+    groups = [([w for w, *_ in found], [near for *_, near in found]) for found in alike if found]
+    return _find_by_terms(engine, _make_terms(groups), None, where, _SOME, top) if groups else []
 
-# %% ../../nbs/lib/74_serve.search.ipynb #5d28ef18
+# %% ../../nbs/lib/74_serve.search.ipynb #f2acceba
 def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[int]:
     "Find the rows nearest to the question's vector: by the graph, or among the few that a filter leaves."
     if asked.vector is None:
@@ -412,30 +586,35 @@ def _find_near(engine: _Postgres, asked: Asked, where: Where, top: int) -> list[
     condition, values = _conditions(engine, where)
     vector = json.dumps(np.round(asked.vector, 5).astype(float).tolist())
     query = f"SELECT row FROM {SCHEMA}.products p WHERE {condition} ORDER BY embedding <#> %s::halfvec LIMIT {top}"
-    if condition != "true":
-        left = engine.ask(
-            f"SELECT count(*) FROM (SELECT FROM {SCHEMA}.products p WHERE {condition} LIMIT {_FEW + 1}) f", *values
-        )[0][0]
-        if left <= _FEW:
-            query = f"""WITH fit AS MATERIALIZED (SELECT row, embedding FROM {SCHEMA}.products p WHERE {condition})
-                SELECT row FROM fit ORDER BY embedding <#> %s::halfvec, row LIMIT {top}"""
+    if _leaves_few(engine, where, condition, values):
+        query = f"""WITH fit AS MATERIALIZED (SELECT row, embedding FROM {SCHEMA}.products p WHERE {condition})
+            SELECT row FROM fit ORDER BY embedding <#> %s::halfvec, row LIMIT {top}"""
     return [row for (row,) in engine.ask(query, *values, vector)]
 
 
 _LEGS = dict(zip(LEGS, (_find_words, _find_pieces, _find_near), strict=True))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #a947572a
+# %% ../../nbs/lib/74_serve.search.ipynb #6c5b0ee2
+_WHOLE = "code = %s"
+_BEGINS, _HOLDS = "code >= %s AND code < %s", "parts @> %s::int4[] AND code LIKE %s"
+
+
 def _find_codes(engine: _Postgres, codes: Sequence[str], where: Where, top: int) -> list[int]:
     "Find rows by their codes: whole ones, then beginnings, then parts."
     condition, values = _conditions(engine, where)
-    forms = [f"%|{c}|%" for c in codes] + ([f"%|{codes[0]}%", f"%{codes[0]}%"] if len(codes[0]) >= 5 else [])
-    query = f"SELECT row FROM {SCHEMA}.products p WHERE codes LIKE %s AND {condition} ORDER BY row LIMIT {top}"
-    for form in forms:
-        if found := engine.ask(query, form, *values):
+    forms: list[tuple[str, list]] = [(_WHOLE, [code]) for code in codes]
+    if len(start := codes[0]) >= _PART:
+        forms += [(_BEGINS, [start, start + ":"]), (_HOLDS, [_parts_of(start), f"%{start}%"])]
+    fits = "" if condition == "true" else f"JOIN {SCHEMA}.products p USING (row) WHERE {condition}"
+    for form, asked in forms:
+        some = (
+            f"(SELECT row FROM {SCHEMA}.codes WHERE {form} {'ORDER BY code' if form == _BEGINS else ''} LIMIT 1000) c"
+        )
+        if found := engine.ask(f"SELECT DISTINCT row FROM {some} {fits} ORDER BY row LIMIT {top}", *asked, *values):
             return [row for (row,) in found]
     return []
 
-# %% ../../nbs/lib/74_serve.search.ipynb #aea4f415
+# %% ../../nbs/lib/74_serve.search.ipynb #31d9494d
 def open_search(
     address: str,  # a folder that `write_index` made, or postgresql://... that `write_search` filled
     embed: Embed | None = None,  # the model that made the vectors; None searches without
@@ -444,29 +623,20 @@ def open_search(
     "Open what can be searched; raise SourceError or DatabaseError where there is nothing."
     if "://" not in address:
         return read_index(address, embed, model)
-    engine = open_database(address)
-    try:
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    door = _Door(open_database(address))
+    with _told(door.engine), door.engine.connect() as connection:
         said = _read_about(connection)
-        for statement in _SETTINGS.split(";"):
-            connection.exec_driver_sql(statement)
-    except sa.exc.DBAPIError as error:
-        raise DatabaseError(f"{say_address(engine.url)}: {str(error.orig).strip()}") from None
-    if said is None:
-        raise DatabaseError(f"{say_address(engine.url)}: nothing to search. Fill it with write_search first.")
-    if embed is not None and said[0].rpartition("/")[0] != (model or "unnamed"):
+    where = say_address(door.engine.url)
+    if said is None or said["format"] != _FORMAT:
         raise DatabaseError(
-            f"{say_address(engine.url)}: made with model {said[0] or 'none'!r}, received {model or 'unnamed'!r}."
+            f"{where}: nothing to search, or of another version. Fill it: grocery index --database ADDRESS."
         )
-    glossary = {english: tuple(hebrew) for english, hebrew in said[1].items()}
-    return _Postgres(connection, embed, said[2], glossary, said[3])
+    if embed is not None and said["model"].rpartition("/")[0] != (model or "unnamed"):
+        raise DatabaseError(f"{where}: made with model {said['model'] or 'none'!r}, received {model or 'unnamed'!r}.")
+    glossary = {english: tuple(hebrew) for english, hebrew in said["glossary"].items()}
+    return _Postgres(door, embed, said["about"], glossary, bool(said["offers"]))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #2729fa0a
-def _read_about(connection: sa.Connection) -> tuple | None:
-    there = connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.about')").scalar()
-    return tuple(connection.exec_driver_sql(f"SELECT * FROM {SCHEMA}.about").one()) if there else None
-
-# %% ../../nbs/lib/74_serve.search.ipynb #f392eb81
+# %% ../../nbs/lib/74_serve.search.ipynb #f7bafcdb
 def find_embedder(
     model: str = "similarity",  # for find_model: NAME, NAME@ALIAS, NAME@VERSION, or a folder; "" is none
 ) -> tuple[Embed | None, str]:  # the embedder and the name of its very version; None and "" where none was trained yet
@@ -486,14 +656,14 @@ def find_embedder(
         folder
     ), f"{model.partition('@')[0]}-{blake2b(said + size.encode(), digest_size=6).hexdigest()}"
 
-# %% ../../nbs/lib/74_serve.search.ipynb #be4832bc
+# %% ../../nbs/lib/74_serve.search.ipynb #9da91865
 @cache
 def read_english() -> dict[str, tuple[str, ...]]:  # as `make_glossary` makes it
     "Read the package's glossary as searches take it."
     rows = read_glossary()
     return make_glossary(list(zip(rows.english, rows.hebrew, strict=True)))
 
-# %% ../../nbs/lib/74_serve.search.ipynb #4e3657b5
+# %% ../../nbs/lib/74_serve.search.ipynb #7f66ac70
 def open_lake_index(
     lake: str | None = None,  # folder or address; None is the setting `lake`
     model: str = "similarity",  # for find_embedder; "" searches by words and pieces only
