@@ -33,6 +33,23 @@ def realdata() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_names(realdata):
+    "Real names by barcode and chain: gtin, chain_id, item_name."
+    from grocery.products.pairs import read_names
+
+    return read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
+
+
+@pytest.fixture(scope="session")
+def items():
+    "The sample market's items beside their product's GTIN and category."
+    from grocery.sample.products import make_items, make_products
+
+    products = make_products(240)
+    return make_items(products).merge(products[["product_id", "gtin", "category"]], on="product_id")
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     "The address of a real PostgreSQL with pgvector and pg_trgm; the test is skipped where the package that carries one is not installed."
     with warnings.catch_warnings():

@@ -56,13 +56,6 @@ KINDS = ["majority", "rules", "linear_svc", "random_forest", "lightgbm", "xgboos
 
 
 @pytest.fixture(scope="module")
-def items() -> pd.DataFrame:
-    "The sample market's items beside their product's GTIN and category."
-    products = market.make_products(240)
-    return market.make_items(products).merge(products[["product_id", "gtin", "category"]], on="product_id")
-
-
-@pytest.fixture(scope="module")
 def labels(items) -> pd.DataFrame:
     return split_labels(make_labels(items.assign(product_id=items.gtin.fillna(items.product_id))))
 

@@ -46,13 +46,6 @@ TEXT = st.one_of(NAME, st.text(max_size=25))
 
 
 @pytest.fixture(scope="module")
-def items() -> pd.DataFrame:
-    "The sample market's items beside their product's GTIN and category."
-    products = market.make_products(240)
-    return market.make_items(products).merge(products[["product_id", "gtin", "category"]], on="product_id")
-
-
-@pytest.fixture(scope="module")
 def names(items) -> pd.DataFrame:
     return make_names(items)
 
@@ -402,10 +395,9 @@ def test_strange_files_are_one_clear_error_or_empty(content, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def real_names(realdata) -> pd.DataFrame:
+def real_names(real_names) -> pd.DataFrame:
     "Seven hundred real barcodes as chains spell them."
-    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
-    return names[names.gtin.isin(pd.Series(names.gtin.unique()).sample(700, random_state=1))]
+    return real_names[real_names.gtin.isin(pd.Series(real_names.gtin.unique()).sample(700, random_state=1))]
 
 
 @pytest.mark.realdata

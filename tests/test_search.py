@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import numpy as np
@@ -21,6 +22,7 @@ from grocery.products.index import (
     find_near,
     make_catalogue,
     make_index,
+    make_offers,
     make_segment,
     read_catalogue,
     read_index,
@@ -29,10 +31,10 @@ from grocery.products.index import (
     update_index,
     write_index,
 )
-from grocery.products.lexical import is_slip, make_cuts, make_postings, make_vocabulary, make_words
-from grocery.products.pairs import make_pairs, make_split, read_names
-from grocery.products.query import find_phrases, make_codes, make_glossary, parse_query
-from grocery.products.search import Where, find_products, find_similar
+from grocery.products.lexical import is_slip, make_cuts, make_key, make_postings, make_vocabulary, make_words
+from grocery.products.pairs import make_pairs, make_split
+from grocery.products.query import find_phrases, make_codes, make_glossary, mend_code, parse_query
+from grocery.products.search import EVERYWHERE, Where, as_engine, find_products, find_similar
 from grocery.sample import products as market
 from grocery.serve.search import open_search, write_search
 
@@ -60,6 +62,17 @@ HOSTILE = [
     "²³¹",
     "NaN",
     "null",
+    "א" * 500,
+    "aaaa" * 125,
+    "e" + "\u0301" * 499,
+    "ח" + "\u0591" * 400 + "לב",
+    " ".join(f"מילה{i}" for i in range(60)),
+    "(a+)+$" * 60,
+    "\x1b[31m\x7f",
+    "\ufeffחלב",
+    "%s %d {0} %(x)s",
+    "-729000000-",
+    "0" * 13,
 ]
 
 
@@ -268,6 +281,7 @@ def test_a_filter_that_means_nothing_is_refused(index, catalogue):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_answered(index, text):
+    "No text breaks an index in a folder, and none takes it long."
     for typing in (False, True):
         begun = time.process_time()
         assert list(find_products(index, text, is_typing=typing)["rank"]) == list(
@@ -281,6 +295,32 @@ def test_hostile_texts_are_answered(index, text):
 def test_what_is_no_question_is_refused_in_words(index, text):
     with pytest.raises(GroceryError, match="allowed"):
         find_products(index, text)
+
+
+@pytest.mark.parametrize("top", [0, -1, 1_000_000, 1.5, "10", None, True, float("nan")])
+def test_a_number_of_hits_that_nobody_can_want_is_refused(index, top):
+    for find in (find_products, find_similar):
+        with pytest.raises(GroceryError, match="from 1 to 1,000"):
+            find(index, "חלב", top)
+    assert len(find_products(index, "חלב", np.int64(3))) == 3
+
+
+@pytest.mark.parametrize("where", [{"category": 5}, {"brand": "x" * 10**6}, {"min_price": "5"}, {"min_price": float("nan")}, {"max_price": 10**400}])  # fmt: skip
+def test_a_filter_of_odd_values_is_refused(where):
+    with pytest.raises(GroceryError, match="allowed"):
+        Where(**where)
+
+
+def test_a_filter_is_tidied_and_nothing_else_is_one(index):
+    assert Where(category="\u200fdairy\0") == Where(category="dairy") and Where(brand="\u200f").brand is None
+    with pytest.raises(GroceryError, match="Where"):
+        find_products(index, "חלב", where=None)
+
+
+@pytest.mark.parametrize("text", ["!?-*&|:()", "%", "%_%", "\u200f\u202e", ".", '"'])
+def test_a_question_without_letters_and_digits_asks_for_nothing(index, text):
+    "Even where names hold a percent sign."
+    assert find_products(index, text).empty and find_similar(index, text).empty
 
 
 @settings(max_examples=60, deadline=None)
@@ -306,7 +346,7 @@ def test_products_with_odd_content_are_indexed():
     rows = [
         {"product_id": "1", "name": "\ud800"[:0] + "!!!", "names": None, "brand": float("nan")},
         {"product_id": "2", "name": "x" * 5000, "names": ["", " "], "codes": ["|", "0", "000"]},
-        {"product_id": "3", "name": "\0חלב\n", "chains": ["7"], "category": ""},
+        {"product_id": "3", "name": "\0חלב\n", "chains": ["7"], "category": "", "codes": ["\ud800-1"]},
     ]
     index = make_index(rows)
     assert first(index, "חלב") == ["3"] and first(index, "x" * 400) in ([], ["2"]) and len(index) == 3
@@ -338,6 +378,37 @@ def test_codes_and_phrases():
         (("olive", "oil"), ("שמנ זית",)),
         (("oils",), ("שמנ",)),
     ]
+
+
+def test_a_wrong_check_digit_is_forgiven_and_said(index, catalogue):
+    "A whole barcode that nobody has finds nothing, rather than whatever is near."
+    code = catalogue.gtin.dropna().iloc[3]
+    wrong = code[:-1] + str((int(code[-1]) + 1) % 10)
+    hit = find_products(index, wrong).iloc[0]
+    assert (hit.gtin, hit.conflicts) == (code, "check digit") and find_products(index, code).conflicts[0] == ""
+    assert mend_code(wrong) == code and mend_code(code) is None and mend_code("42") is None
+    for unknown in ("4006381333931", "9" * 13, "1" * 400):
+        assert find_products(index, unknown).empty and find_similar(index, unknown).empty
+
+
+def test_offers_are_the_lowest_of_each_place(offers):
+    "Beside a plain group-by: everywhere, in a chain, in a store; a price said twice counts once."
+    said = pd.concat([offers, offers.head(50).assign(price_ils=1.5), offers.tail(9).assign(price_ils=np.nan)])
+    found = make_offers(said)
+    by_place = dict(zip(found.places.tolist(), np.split(np.arange(len(found.prices)), found.starts[1:-1]), strict=True))
+    places = {"": [], "chain": ["chain_id"], "store": ["chain_id", "store_id"]}
+    seen = 0
+    for columns in places.values():
+        plain = said.dropna().groupby([*columns, "product_id"]).price_ils.min()
+        for key, price in plain.items():
+            *place, product = key if columns else ("", key)
+            rows = by_place[make_key(":".join(place))]
+            place_of = np.searchsorted(found.products[rows], np.uint64(make_key(product)))
+            assert found.products[rows[place_of]] == make_key(product) and found.prices[rows[place_of]] == np.float32(
+                price
+            )
+            seen += 1
+    assert seen == len(found.prices) and len(make_offers(offers.head(0)).prices) == 0
 
 
 def test_postings_of_nothing():
@@ -377,13 +448,26 @@ def test_writing_again_writes_only_what_is_new_and_readers_keep_theirs(tmp_path,
     assert same(later, later)
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no manifest", "not json", "other format", "lost segment", "cut file"])
-def test_a_damaged_folder_is_told_in_words(tmp_path, catalogue, damage):
-    folder = tmp_path / "index"
-    if damage != "no folder":
-        write_index(make_index(catalogue.head(20)), folder)
-        segment = next(p for p in folder.iterdir() if p.is_dir())
+DAMAGES = ["no manifest", "not json", "other format", "lost segment", "cut file", "empty file", "cut rows", "cut codes", "half a manifest", "odd manifest", "other rows"]  # fmt: skip
+
+
+def harm(folder, damage):
+    "Do to an index what a full disk, a killed copy or a curious hand does."
+    segment = next(p for p in folder.iterdir() if p.is_dir())
+    manifest = json.loads((folder / "index.json").read_text())
     match damage:
+        case "empty file":
+            (segment / "ties.npy").write_bytes(b"")
+        case "cut rows":
+            (segment / "rows.arrow").write_bytes((segment / "rows.arrow").read_bytes()[:-200])
+        case "cut codes":
+            (segment / "codes.txt").write_bytes((segment / "codes.txt").read_bytes()[:-3])
+        case "half a manifest":
+            (folder / "index.json").write_text(json.dumps({"format": manifest["format"]}))
+        case "odd manifest":
+            (folder / "index.json").write_text(json.dumps(manifest | {"segments": ["x", 3]}))
+        case "other rows":
+            np.save(segment / "ties.npy", np.zeros(3, np.uint64))
         case "no manifest":
             (folder / "index.json").unlink()
         case "not json":
@@ -391,11 +475,77 @@ def test_a_damaged_folder_is_told_in_words(tmp_path, catalogue, damage):
         case "other format":
             (folder / "index.json").write_text(json.dumps({"format": "x"}))
         case "lost segment":
-            os.rename(segment, tmp_path / "away")
+            os.rename(segment, folder.parent / "away")
         case "cut file":
             (segment / "words.terms.npy").write_bytes(b"x")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_told_in_words_and_mended_by_the_next_sync(tmp_path, catalogue, offers, damage):
+    some = catalogue.dropna(subset=["gtin"]).head(20)
+    write_lake(tmp_path / "lake", some, offers[offers.product_id.isin(some.product_id)])
+    folder, lake = tmp_path / "index", str(tmp_path / "lake")
+    before, _ = sync_index(folder, lake)
+    harm(folder, damage)
     with pytest.raises(SourceError, match="index"):
         read_index(folder)
+    assert sync_index(folder, lake)[1].added == 20 and same(read_index(folder), before)
+    assert sync_index(folder, lake)[1].same == 20
+
+
+def test_no_folder_and_a_folder_that_cannot_be_are_told_in_words(tmp_path, catalogue):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(SourceError, match="index"):
+            read_index(folder)
+    with pytest.raises(SourceError, match="cannot be written"):
+        write_index(make_index(catalogue.head(3)), tmp_path / "file" / "index")
+
+
+def test_of_two_that_change_one_index_the_later_is_refused(tmp_path, catalogue):
+    "Neither change is lost in silence; whoever reads again can write."
+    write_index(make_index(catalogue.head(9)), tmp_path)
+    one, other = read_index(tmp_path), read_index(tmp_path)
+    one = write_index(update_index(one, removed=[catalogue.product_id[0]]), tmp_path)
+    with pytest.raises(SourceError, match="another writer"):
+        write_index(update_index(other, removed=[catalogue.product_id[1]]), tmp_path)
+    one = write_index(update_index(one, removed=[catalogue.product_id[2]]), tmp_path)
+    write_index(update_index(read_index(tmp_path), removed=[catalogue.product_id[1]]), tmp_path)
+    assert len(read_index(tmp_path)) == 6 and len(one) == 7
+    write_index(update_index(other, removed=[catalogue.product_id[1]]), tmp_path / "elsewhere")
+    write_index(make_index(catalogue.head(5)), tmp_path)  # one that was made anew replaces what is there
+    assert len(read_index(tmp_path)) == 5
+
+
+def test_one_process_writes_an_index_at_a_time(tmp_path, catalogue):
+    "A second one waits, and says who writes where that takes longer than it may; what a killed one left is swept away."
+    folder = tmp_path / "index"
+    write_index(make_index(catalogue.head(5)), folder)
+    code = "import sys, time; from grocery.store.staging import lock_lake\nwith lock_lake(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(SourceError, match=f"index at .* process {holder.pid}"):
+            write_index(make_index(catalogue.head(6)), folder, wait=0.1)
+        assert len(read_index(folder)) == 5
+        holder.kill()
+    (folder / ".0123456789abcdef.77").mkdir()
+    (folder / ("ab" * 8 + ".npy")).write_bytes(b"left")
+    (folder / "notes.txt").write_text("mine")
+    write_index(make_index(catalogue.head(6)), folder, wait=5)
+    assert len(read_index(folder)) == 6
+    assert {p.name for p in folder.iterdir() if not p.is_dir()} == {"index.json", "notes.txt"}
+    assert len([p for p in folder.iterdir() if p.is_dir()]) == 1
+
+
+def test_several_that_follow_a_lake_at_once_agree(tmp_path, catalogue, offers):
+    "One makes the index, the others take what it made."
+    some = catalogue.dropna(subset=["gtin"]).head(30)
+    write_lake(tmp_path / "lake", some, offers[offers.product_id.isin(some.product_id)])
+    code = "import sys; from grocery.products.index import sync_index; index, changes = sync_index(*sys.argv[1:]); print(len(index), changes.added)"
+    call = [sys.executable, "-c", code, str(tmp_path / "index"), str(tmp_path / "lake")]
+    running = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = sorted(process.communicate()[0].split() for process in running)
+    assert said == [["30", "0"], ["30", "0"], ["30", "30"]]
 
 
 def test_another_process_orders_hits_in_the_same_way(tmp_path, index, embed, catalogue):
@@ -543,6 +693,88 @@ def test_a_database_is_brought_up_to_date(new_postgres, catalogue, embed):
     assert open_search(new_postgres).legs == LEGS[:2] and len(find_products(open_search(new_postgres), "חלב"))
 
 
+def test_the_database_refuses_what_the_folder_refuses(engine, offers):
+    chain = offers.chain_id.iloc[0]
+    for where, said in ((Where(category="diary"), "category"), (Where(chain="x'--"), "chain"), (Where(chain=chain, store="999"), "store")):  # fmt: skip
+        with pytest.raises(GroceryError, match=said):
+            find_products(engine, "חלב", where=where)
+    assert find_products(engine, "חלב", where=Where(brand="'; DROP TABLE x; --")).empty
+    assert find_products(engine, "חלב", where=Where(category="dairy", max_price=0)).empty
+
+
+@pytest.mark.parametrize("many", [1, 40, 10_000])
+def test_a_filter_finds_the_same_whether_it_leaves_few_rows_or_many(engine, index, monkeypatch, many):
+    "Whichever way the database takes, the best words are those of the folder."
+    monkeypatch.setattr("grocery.serve.search._FEW", many)
+    for where in (Where(category="dairy"), Where(max_price=15.0), Where("dairy", max_price=20.0)):
+        engine.sizes.clear()
+        for text in ("חלב 3%", "חלב נועמית 1 ליטר", "קוטגג"):
+            one, other = (find_products(e, text, 8, where, ["words"]) for e in (engine, index))
+            assert set(one.product_id) == set(other.product_id), (where, text)
+
+
+def test_many_ask_one_database_at_once(engine, catalogue):
+    texts = catalogue.name[:24].tolist()
+    with ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(lambda text: first(engine, text), texts))
+    assert found == [first(engine, text) for text in texts]
+
+
+def test_a_database_that_was_restarted_is_asked_again(engine, database):
+    import psycopg
+
+    before = first(engine, "חלב 3%")
+    with psycopg.connect(database, autocommit=True) as connection:
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        assert connection.execute(ended).fetchone()[0] > 0
+    assert first(engine, "חלב 3%") == before
+
+
+def test_a_product_that_is_deleted_between_two_statements_is_left_out(new_postgres, catalogue):
+    write_search(new_postgres, make_index(catalogue.head(30)))
+    engine, gone = open_search(new_postgres), catalogue.product_id[0]
+    find_legs = engine.find_legs
+
+    def then_delete(*asked):
+        found = find_legs(*asked)
+        write_search(new_postgres, make_index(catalogue.iloc[1:30]))
+        return found
+
+    engine.find_legs = then_delete
+    hits = find_products(engine, catalogue.name[0])
+    assert len(hits) and gone not in set(hits.product_id) and list(hits["rank"]) == list(range(1, len(hits) + 1))
+
+
+def test_tables_of_another_version_are_made_anew(new_postgres, catalogue):
+    import psycopg
+
+    index = make_index(catalogue.head(12))
+    write_search(new_postgres, index)
+    with psycopg.connect(new_postgres, autocommit=True) as connection:
+        connection.execute("ALTER TABLE grocery_search.about DROP COLUMN format")
+        connection.execute("ALTER TABLE grocery_search.products DROP COLUMN words")
+    with pytest.raises(GroceryError, match="grocery index"):
+        open_search(new_postgres)
+    assert write_search(new_postgres, index) == 12 and len(find_products(open_search(new_postgres), "חלב"))
+
+
+def test_prices_of_a_database_follow_and_what_no_database_holds_is_left_out(new_postgres, catalogue, offers):
+    "A price that goes, comes or changes; a name with a zero byte and half a character."
+    odd = {"product_id": "odd", "name": "גליל \0נייר \ud800כסף", "codes": ["\0A-1"], "chains": ["\0"]}
+    rows = [*catalogue.head(20).to_dict("records"), odd]
+    for change in (offers, offers.assign(price_ils=offers.price_ils + 1), offers.iloc[::2], offers.head(0)):
+        mine = change[change.product_id.isin(catalogue.product_id[:20])]
+        index = make_index(rows, offers=mine)
+        write_search(new_postgres, index)
+        engine = open_search(new_postgres)
+        one, other = (
+            e.read_prices([e.find_row(i) for i in catalogue.product_id[:20]], EVERYWHERE)
+            for e in (engine, as_engine(index))
+        )
+        assert one == other and sum(price is not None for price in one) == mine.product_id.nunique()
+    assert first(engine, "נייר כסף") == ["odd"]
+
+
 def test_one_door_to_both(tmp_path, new_postgres, catalogue):
     write_index(make_index(catalogue.head(9)), tmp_path)
     assert len(open_search(str(tmp_path))) == 9
@@ -558,9 +790,8 @@ def test_one_door_to_both(tmp_path, new_postgres, catalogue):
 
 
 @pytest.mark.realdata
-def test_one_chains_name_finds_the_product_under_the_others(realdata):
-    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
-    parts = make_split(names.gtin)
+def test_one_chains_name_finds_the_product_under_the_others(real_names):
+    names, parts = real_names, make_split(real_names.gtin)
     kept = set(names.gtin.drop_duplicates().sample(3000, random_state=7))
     names, parts = names[names.gtin.isin(kept)], parts[names.gtin.isin(kept)]
     asked = make_pairs(names[parts == "test"], limit=1).head(200)

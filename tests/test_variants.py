@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grocery.products.names import find_conflicts, fold_name, make_attributes
-from grocery.products.pairs import read_names
 from grocery.products.variants import HARMLESS, TELLING, make_variants
 
 INVENTED = [
@@ -69,8 +68,8 @@ def test_several_amounts_leave_the_size_alone():
 
 
 @pytest.mark.realdata
-def test_real_names_every_telling_change_is_seen_and_harmless_ones_are_forgiven(realdata):
-    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz").item_name.drop_duplicates()
+def test_real_names_every_telling_change_is_seen_and_harmless_ones_are_forgiven(real_names):
+    names = real_names.item_name.drop_duplicates()
     made, wrong = failures(names.sample(4000, random_state=11))
     assert (
         sum(made[kind] for kind in TELLING) > 6_000

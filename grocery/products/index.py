@@ -302,34 +302,57 @@ class Offers:
     products: np.ndarray  # uint64: as `ties` of a segment
     prices: np.ndarray  # float32, ILS
 
-# %% ../../nbs/lib/33_products.index.ipynb #7cada081
+# %% ../../nbs/lib/33_products.index.ipynb #85553049
 def make_offers(
     offers: pd.DataFrame,  # the columns of OFFERS; other columns are left out
 ) -> Offers:
     "Sort prices by place."
     rows = offers[OFFERS].dropna()
-    chains, stores = rows.chain_id.astype(str), rows.chain_id.astype(str) + ":" + rows.store_id.astype(str)
-    keys = [
-        np.concatenate([_keys(p) for p in (pd.Series("", index=rows.index), chains, stores)]),
-        np.tile(_keys(rows.product_id), 3),
-    ]
-    prices = np.tile(rows.price_ils.astype(np.float32), 3)
-    order = np.lexsort((prices, keys[1], keys[0]))
-    places, products, prices = keys[0][order], keys[1][order], prices[order]
-    first = np.ones(len(order), bool)
-    first[1:] = (places[1:] != places[:-1]) | (products[1:] != products[:-1])
-    terms, starts = np.unique(places[first], return_index=True)
-    return Offers(terms, np.append(starts, first.sum()).astype(np.int64), products[first], prices[first])
+    products, names = _number(rows.product_id)
+    keys = np.array([make_key(n) for n in names], np.uint64)
+    order = np.argsort(keys)
+    products, keys = np.argsort(order)[products], keys[order]  # numbered in the order of their keys
+    prices = rows.price_ils.to_numpy(np.float32)
+    found = {}
+    for place, lowest in _find_lowest(rows, products, prices, len(keys)):
+        sold = np.flatnonzero(np.isfinite(lowest))
+        found[place] = sold, lowest[sold]
+    places = sorted(found)
+    starts = np.cumsum([0, *(len(found[place][0]) for place in places)], dtype=np.int64)
+    sold, lowest = (np.concatenate([found[place][n] for place in places] or [np.zeros(0, int)]) for n in (0, 1))
+    return Offers(np.array(places, np.uint64), starts, keys[sold], lowest.astype(np.float32))
 
-# %% ../../nbs/lib/33_products.index.ipynb #3976e2ef
-def _keys(values: pd.Series) -> np.ndarray:
-    codes, names = pd.factorize(values.astype(str))
-    return np.array([make_key(n) for n in names], np.uint64)[codes] if len(codes) else np.zeros(0, np.uint64)
+# %% ../../nbs/lib/33_products.index.ipynb #2bd8278f
+def _number(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    "Number texts; name each number."
+    codes, names = pd.factorize(values if isinstance(values.dtype, pd.CategoricalDtype) else values.astype(str))
+    return codes, [str(n) for n in names]
 
-# %% ../../nbs/lib/33_products.index.ipynb #d04fdfd5
+# %% ../../nbs/lib/33_products.index.ipynb #c8bf30e6
+def _find_lowest(
+    rows: pd.DataFrame, products: np.ndarray, prices: np.ndarray, size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    "Go through stores, chains, and everywhere: the key of the place, and the price of each product; infinite where it has none."
+    (chains, chain_names), (stores, store_names) = _number(rows.chain_id), _number(rows.store_id)
+    anywhere = np.full(size, np.inf, np.float32)
+    for chain in range(len(chain_names)):
+        mine = np.flatnonzero(chains == chain)
+        mine = mine[np.lexsort((-prices[mine], stores[mine]))]  # the lowest of equal ones is written last, and stays
+        in_chain = np.full(size, np.inf, np.float32)
+        for part in np.split(mine, np.flatnonzero(np.diff(stores[mine])) + 1):
+            in_store = np.full(size, np.inf, np.float32)
+            in_store[products[part]] = prices[part]
+            yield make_key(f"{chain_names[chain]}:{store_names[stores[part[0]]]}"), in_store
+            np.minimum(in_chain, in_store, out=in_chain)
+        yield make_key(chain_names[chain]), in_chain
+        np.minimum(anywhere, in_chain, out=anywhere)
+    if len(rows):
+        yield make_key(""), anywhere
+
+# %% ../../nbs/lib/33_products.index.ipynb #825f20a6
 LEGS = ("words", "pieces", "embedding")
 
-# %% ../../nbs/lib/33_products.index.ipynb #3b4603db
+# %% ../../nbs/lib/33_products.index.ipynb #9a51dc03
 @dataclass(frozen=True)
 class Index:
     "Products that can be searched. Updating gives another index; this one stays as it is."
@@ -371,14 +394,14 @@ class Index:
     def _prices(self) -> dict:
         return {}
 
-# %% ../../nbs/lib/33_products.index.ipynb #79c3a4ed
+# %% ../../nbs/lib/33_products.index.ipynb #729d1440
 def _live_rows(index: Index, columns: Sequence[str]) -> Iterator[tuple[int, dict]]:
     for start, segment, alive in index.parts():
         for place, row in enumerate(segment.rows.select(columns).to_pylist()):
             if alive is None or alive[place]:
                 yield start + place, row
 
-# %% ../../nbs/lib/33_products.index.ipynb #c7a91a97
+# %% ../../nbs/lib/33_products.index.ipynb #5641665d
 @dataclass(frozen=True)
 class Changes:
     "What must be done to an index."
@@ -389,7 +412,7 @@ class Changes:
     changed: int = 0
     same: int = 0
 
-# %% ../../nbs/lib/33_products.index.ipynb #13b4d95f
+# %% ../../nbs/lib/33_products.index.ipynb #c36d5dfe
 def find_changes(
     index: Index,  # as it is
     catalogue: pd.DataFrame | Iterable[Mapping],  # as it should be: all of it
@@ -405,11 +428,11 @@ def find_changes(
             added, changed = added + (before is None), changed + (before is not None)
     return Changes(products, sorted(set(known) - seen), added, changed, len(seen) - len(products))
 
-# %% ../../nbs/lib/33_products.index.ipynb #eff31fab
+# %% ../../nbs/lib/33_products.index.ipynb #bc389a72
 def _records(catalogue: pd.DataFrame | Iterable[Mapping]) -> list[Mapping]:
     return catalogue.to_dict("records") if isinstance(catalogue, pd.DataFrame) else list(catalogue)
 
-# %% ../../nbs/lib/33_products.index.ipynb #c7b1c0fa
+# %% ../../nbs/lib/33_products.index.ipynb #46ae9c68
 def update_index(
     index: Index,  # stays as it is
     products: pd.DataFrame | Iterable[Mapping] = (),  # new and changed products, rows of a catalogue
@@ -428,7 +451,7 @@ def update_index(
     kept = _merge_segments(kept)
     return replace(index, segments=tuple(s for s, _ in kept), alive=tuple(a for _, a in kept))
 
-# %% ../../nbs/lib/33_products.index.ipynb #69a74e65
+# %% ../../nbs/lib/33_products.index.ipynb #8320990f
 def _merge_segments(parts: list[tuple[Segment, np.ndarray]]) -> list[tuple[Segment, np.ndarray]]:
     "Make small segments into one as they gather, and one that is mostly struck out anew."
     parts = [_join([p]) if np.count_nonzero(p[1]) < 0.5 * len(p[0]) else p for p in parts]
@@ -438,7 +461,7 @@ def _merge_segments(parts: list[tuple[Segment, np.ndarray]]) -> list[tuple[Segme
         parts.sort(key=lambda p: -len(p[0]))
     return parts
 
-# %% ../../nbs/lib/33_products.index.ipynb #ed6ce72f
+# %% ../../nbs/lib/33_products.index.ipynb #ed70cd07
 def _join(parts: list[tuple[Segment, np.ndarray]]) -> tuple[Segment, np.ndarray]:
     "Make one segment of the rows that count."
     rows, vectors = [], []
@@ -449,7 +472,7 @@ def _join(parts: list[tuple[Segment, np.ndarray]]) -> tuple[Segment, np.ndarray]
     segment = make_segment(rows, np.concatenate(vectors) if vectors else None)
     return segment, np.ones(len(rows), bool)
 
-# %% ../../nbs/lib/33_products.index.ipynb #b4a47ded
+# %% ../../nbs/lib/33_products.index.ipynb #95925c9f
 def make_index(
     catalogue: pd.DataFrame | Iterable[Mapping],  # products, see CATALOGUE
     embed: Embed | None = None,  # an Embedder; None searches by words and pieces only
@@ -466,7 +489,7 @@ def make_index(
     )
     return update_index(empty, catalogue)
 
-# %% ../../nbs/lib/33_products.index.ipynb #b1f4dfa8
+# %% ../../nbs/lib/33_products.index.ipynb #5166c1be
 def find_prices(
     index: Index,  # with offers
     place: str,  # "", a chain, or chain:store
@@ -481,18 +504,18 @@ def find_prices(
         index._prices[place] = [_look_up(s.ties, known, prices) for s in index.segments]
     return index._prices[place]
 
-# %% ../../nbs/lib/33_products.index.ipynb #82811b00
+# %% ../../nbs/lib/33_products.index.ipynb #1efeae33
 def _look_up(asked: np.ndarray, known: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(known):
         return np.full(len(asked), np.nan, np.float32)
     places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     return np.where(known[places] == asked, values[places], np.float32(np.nan))
 
-# %% ../../nbs/lib/33_products.index.ipynb #dc4eec82
+# %% ../../nbs/lib/33_products.index.ipynb #330ef510
 FORMAT = "grocery-index-1"
 _POSTINGS = ("words", "pieces", "facets")
 
-# %% ../../nbs/lib/33_products.index.ipynb #bc5ca459
+# %% ../../nbs/lib/33_products.index.ipynb #7b2002e8
 def _save_segment(segment: Segment, folder: Path, anew: bool) -> None:
     "Write a segment beside its place, then put it there; what is there already stays, but for a folder that is made anew."
     if folder.exists() and not anew:
@@ -510,18 +533,18 @@ def _save_segment(segment: Segment, folder: Path, anew: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(fresh, folder)
 
-# %% ../../nbs/lib/33_products.index.ipynb #d157c7bf
+# %% ../../nbs/lib/33_products.index.ipynb #4e572e7f
 def _arrays(segment: Segment) -> dict[str, np.ndarray]:
     found = {f"{p}.{n}": v for p in _POSTINGS for n, v in vars(getattr(segment, p)).items()}
     found |= {f"vocabulary.{n}": v for n, v in vars(segment.vocabulary).items()}
     return found | {"ties": segment.ties, "code_starts": segment.code_starts}
 
-# %% ../../nbs/lib/33_products.index.ipynb #d60464e8
+# %% ../../nbs/lib/33_products.index.ipynb #e39c17e7
 def _map_codes(path: Path):
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
-# %% ../../nbs/lib/33_products.index.ipynb #9e3f9a30
+# %% ../../nbs/lib/33_products.index.ipynb #a56118f8
 def _load_segment(folder: Path, with_vectors: bool) -> Segment:
     "Map a segment's files."
 
@@ -540,7 +563,7 @@ def _load_segment(folder: Path, with_vectors: bool) -> Segment:
         raise ValueError("files of different length")
     return segment
 
-# %% ../../nbs/lib/33_products.index.ipynb #ca837c31
+# %% ../../nbs/lib/33_products.index.ipynb #ff9cc715
 @contextmanager
 def _locked(folder: Path, wait: float) -> Iterator[None]:
     "Hold the right to write a folder; raise SourceError where another has it for longer, or nobody may have it."
@@ -556,7 +579,7 @@ def _locked(folder: Path, wait: float) -> Iterator[None]:
             ) from None
         yield
 
-# %% ../../nbs/lib/33_products.index.ipynb #59fa7328
+# %% ../../nbs/lib/33_products.index.ipynb #e4b078bc
 def write_index(
     index: Index,  # to be kept
     folder: str | Path,  # made if it is not there
@@ -573,7 +596,7 @@ def write_index(
             )
         return _write_folder(replace(index, about=index.about | about), folder)
 
-# %% ../../nbs/lib/33_products.index.ipynb #9d193a90
+# %% ../../nbs/lib/33_products.index.ipynb #ae678273
 def _write_folder(index: Index, folder: Path) -> Index:
     "Write an index; whoever calls holds the lock."
     named, anew = [], index.origin is None  # files of a damaged index may have the same names
@@ -587,7 +610,7 @@ def _write_folder(index: Index, folder: Path) -> Index:
     _sweep(folder, _named(now))
     return replace(index, origin=(str(folder.resolve()), version))
 
-# %% ../../nbs/lib/33_products.index.ipynb #e025de80
+# %% ../../nbs/lib/33_products.index.ipynb #f8b65ba6
 _OURS = re.compile(r"[0-9a-f]{16}(\.npy)?|\.[0-9a-f]{16}\.\d+|\.\d+\.[0-9a-f]{16}\.npy|\.index\.json\.\d+")
 
 
@@ -597,7 +620,7 @@ def _sweep(folder: Path, kept: set[str]) -> None:
         if _OURS.fullmatch(path.name) and path.name not in kept:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-# %% ../../nbs/lib/33_products.index.ipynb #4b21cc8d
+# %% ../../nbs/lib/33_products.index.ipynb #c3e59b71
 def _save_array(array: np.ndarray, folder: Path) -> str:
     "Write an array under a name made of what it holds."
     name = f"{blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()}.npy"
@@ -606,14 +629,14 @@ def _save_array(array: np.ndarray, folder: Path) -> str:
     os.replace(fresh, folder / name)
     return name
 
-# %% ../../nbs/lib/33_products.index.ipynb #96108406
+# %% ../../nbs/lib/33_products.index.ipynb #4493a344
 def _named(manifest: dict) -> set[str]:
     "The files and folders that a manifest speaks of."
     parts = manifest.get("segments", [])
     arrays = [p["alive"] for p in parts if p["alive"]] + list((manifest.get("offers") or {}).values())
     return {p["name"] for p in parts} | set(arrays)
 
-# %% ../../nbs/lib/33_products.index.ipynb #bd14595b
+# %% ../../nbs/lib/33_products.index.ipynb #2344721d
 def _try_manifest(folder: Path) -> dict:
     "Read a manifest; nothing where there is none, or a damaged one that is about to be replaced."
     try:
@@ -621,13 +644,13 @@ def _try_manifest(folder: Path) -> dict:
     except SourceError:
         return {}
 
-# %% ../../nbs/lib/33_products.index.ipynb #13f6db3c
+# %% ../../nbs/lib/33_products.index.ipynb #a8bd519d
 def _put_json(path: Path, value: dict) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
     os.replace(fresh, path)
 
-# %% ../../nbs/lib/33_products.index.ipynb #987930b0
+# %% ../../nbs/lib/33_products.index.ipynb #7ea6be17
 def _read_manifest(folder: Path) -> dict:
     try:
         manifest = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -641,7 +664,7 @@ def _read_manifest(folder: Path) -> dict:
         )
     return manifest
 
-# %% ../../nbs/lib/33_products.index.ipynb #a5af203f
+# %% ../../nbs/lib/33_products.index.ipynb #d1b76a2c
 def read_index(
     folder: str | Path,  # what `write_index` made
     embed: Embed | None = None,  # the model that made its vectors; None searches by words and pieces only
@@ -668,7 +691,7 @@ def read_index(
 # faiss raises RuntimeError, a manifest without its parts KeyError, TypeError or AttributeError
 _DAMAGE = (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, IndexError)
 
-# %% ../../nbs/lib/33_products.index.ipynb #8c478d07
+# %% ../../nbs/lib/33_products.index.ipynb #d39495ee
 def _load_index(folder: Path, manifest: dict, embed: Embed | None) -> Index:
     segments = tuple(_load_segment(folder / part["name"], embed is not None) for part in manifest["segments"])
     alive = tuple(
@@ -683,10 +706,10 @@ def _load_index(folder: Path, manifest: dict, embed: Embed | None) -> Index:
     model, origin = manifest["model"] if embed is not None else "", (str(folder.resolve()), manifest.get("version"))
     return Index(segments, alive, offers, glossary, embed, model, manifest["about"], origin)
 
-# %% ../../nbs/lib/33_products.index.ipynb #b64df85e
+# %% ../../nbs/lib/33_products.index.ipynb #22b8ca22
 _ITEM_OF = "SELECT chain_id, item_code, {product} AS product_id FROM {table}"
 
-# %% ../../nbs/lib/33_products.index.ipynb #6c72af0a
+# %% ../../nbs/lib/33_products.index.ipynb #53baf609
 def read_offers(
     lake: str | None = None,  # folder or address; None is the setting `lake`
 ) -> pd.DataFrame:  # the columns of OFFERS, one row per product and store that has it now
@@ -694,15 +717,18 @@ def read_offers(
     place = open_lake(lake)
     linked = bool(place.sql("SELECT count(*) AS n FROM product_items").to_pylist()[0]["n"])
     items = _ITEM_OF.format(product="product_id" if linked else _OWN, table="product_items" if linked else "items")
-    return place.sql(
+    found = place.sql(
         f"""SELECT i.product_id, chain_id, store_id, min(price_ils)::DOUBLE AS price_ils
         FROM prices JOIN ({items}) i USING (chain_id, item_code) WHERE valid_to IS NULL GROUP BY ALL"""
-    ).to_pandas()
+    )
+    for number, column in enumerate(OFFERS[:3]):  # millions of rows, a few words
+        found = found.set_column(number, column, found[column].combine_chunks().dictionary_encode())
+    return found.select(OFFERS).to_pandas()
 
 
 _NAMED_BY, _PRICED_BY = ("items", "products", "product_items"), ("prices",)
 
-# %% ../../nbs/lib/33_products.index.ipynb #9155f8e9
+# %% ../../nbs/lib/33_products.index.ipynb #9330dd3d
 def _find_state(place) -> dict[str, str]:
     "Name the state of the tables that an index is made of: which commits made them."
     versions = place.versions()
@@ -712,7 +738,7 @@ def _find_state(place) -> dict[str, str]:
         for t, c in commits.items()
     }
 
-# %% ../../nbs/lib/33_products.index.ipynb #bfbb3440
+# %% ../../nbs/lib/33_products.index.ipynb #b98a4cce
 def sync_index(
     folder: str | Path,  # of the index; made if it is not there
     lake: str | None = None,  # folder or address; None is the setting `lake`
@@ -736,7 +762,7 @@ def sync_index(
         about = {"lake": place.path, "lake_version": place.version(), "state": state}
         return _write_folder(replace(index, glossary=glossary or {}, about=index.about | about), folder), changes
 
-# %% ../../nbs/lib/33_products.index.ipynb #99291e55
+# %% ../../nbs/lib/33_products.index.ipynb #b367543b
 def _follow(index: Index, lake: str | None, state: dict) -> tuple[Changes, Index]:
     "Change an index where tables of the lake have changed."
     known, changes = index.about.get("state", {}), Changes(same=len(index))
@@ -747,11 +773,11 @@ def _follow(index: Index, lake: str | None, state: dict) -> tuple[Changes, Index
         index = replace(index, offers=make_offers(read_offers(lake)))
     return changes, index
 
-# %% ../../nbs/lib/33_products.index.ipynb #55b90380
+# %% ../../nbs/lib/33_products.index.ipynb #6136edf5
 def _hash(value: object) -> str:
     return blake2b(json.dumps(value, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
-# %% ../../nbs/lib/33_products.index.ipynb #a1625872
+# %% ../../nbs/lib/33_products.index.ipynb #8154425c
 def _read_or_begin(folder: Path, embed: Embed | None, model: str) -> Index:
     "Open an index; begin an empty one where there is none, a damaged one, or one of another model or format."
     try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_TEXT', 'MOST_WORDS', 'Query', 'check_text', 'parse_query', 'make_forms', 'make_glossary', 'find_phrases',
-           'Lexicon', 'find_forms', 'make_groups', 'Agreement', 'compare_attributes', 'make_codes']
+           'Lexicon', 'find_forms', 'make_groups', 'Agreement', 'compare_attributes', 'make_codes', 'mend_code']
 
 # %% ../../nbs/lib/33_products.query.ipynb #64192456
 import re
@@ -24,7 +24,7 @@ from ..text import fold, normalise_text
 LONGEST_TEXT = 500  # characters
 MOST_WORDS = 24  # of a question; more are left out
 
-# %% ../../nbs/lib/33_products.query.ipynb #b2fab220
+# %% ../../nbs/lib/33_products.query.ipynb #87d4faa6
 @dataclass(frozen=True)
 class Query:
     "A question, read."
@@ -35,6 +35,14 @@ class Query:
     code: str  # digits of a barcode or an item code, or of a part of one; "" where it is not that
     attributes: Attributes  # what it asks for
     is_typing: bool = False  # its last word may be unfinished
+
+    @property
+    def asks_words(self) -> bool:
+        "Tell whether its words are worth looking for: a whole barcode is found by its code or not at all."
+        return bool(self.words) and len(self.code) < _WHOLE
+
+
+_WHOLE = 8  # digits of the shortest barcode
 
 # %% ../../nbs/lib/33_products.query.ipynb #4f5189c2
 _CODE = re.compile(r"\d[\d\s-]*")
@@ -52,7 +60,7 @@ def check_text(
         raise GroceryError(f"The {what} has {len(text):,} characters: allowed are up to {LONGEST_TEXT}. Shorten it.")
     return normalise_text(text)
 
-# %% ../../nbs/lib/33_products.query.ipynb #5f625def
+# %% ../../nbs/lib/33_products.query.ipynb #de5b32d4
 def parse_query(
     text: str,  # what somebody typed or scanned
     is_typing: bool = False,  # True while they type: the last word may be unfinished
@@ -60,7 +68,7 @@ def parse_query(
     "Read a question."
     ends_open = is_typing and not text[-1:].isspace()
     text = check_text(text)
-    words = tuple(dict.fromkeys(make_words(text)))[:MOST_WORDS]
+    words = tuple(dict.fromkeys(w for w in make_words(text) if any(map(str.isalnum, w))))[:MOST_WORDS]
     short = frozenset(fold(word) for word in _SHORT.findall(text))
     code = re.sub(r"[\s-]", "", text) if _CODE.fullmatch(text) else ""
     return Query(text, words, short, code if code.isascii() else "", make_attributes(text), ends_open)
@@ -280,11 +288,24 @@ def compare_attributes(
     same, conflicts = (tuple(n for n, said in found if said == wanted) for wanted in (_AGREES, _DIFFERS))
     return Agreement(score, same, conflicts)
 
-# %% ../../nbs/lib/33_products.query.ipynb #ca723131
+# %% ../../nbs/lib/33_products.query.ipynb #b63e1b20
 def make_codes(
     digits: str,  # digits as scanned or typed
 ) -> list[str]:  # codes it may stand for, without leading zeros; the likeliest first
     "Make the codes that digits may stand for."
     body = strip_code(digits)
+    return [body, body + _check_digit(body)] if 7 <= len(body) <= 13 else [body]
+
+
+def _check_digit(body: str) -> str:
     total = sum(int(d) * (3 if place % 2 == 0 else 1) for place, d in enumerate(reversed(body)))
-    return [body, body + str(-total % 10)] if 7 <= len(body) <= 13 else [body]
+    return str(-total % 10)
+
+# %% ../../nbs/lib/33_products.query.ipynb #d5d84ffa
+def mend_code(
+    digits: str,  # digits as scanned or typed
+) -> str | None:  # with the check digit that fits; None where it fits already, or nothing of that length has one
+    "Mend a barcode's check digit."
+    body = strip_code(digits)
+    mended = body[:-1] + _check_digit(body[:-1])
+    return mended if 8 <= len(body) <= 14 and mended != body else None

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'write_search', 'open_search', 'find_embedder', 'read_english', 'open_lake_index']
 
-# %% ../../nbs/lib/74_serve.search.ipynb #943c76d3
+# %% ../../nbs/lib/74_serve.search.ipynb #baab1b8c
 import json
 import re
 import threading
@@ -29,7 +29,7 @@ from ..products.index import LEGS, Embed, Index, Segment, read_index, sync_index
 from ..products.lexical import count_rows, is_slip, make_cuts, make_key, make_sizes
 from ..products.names import make_attributes, read_glossary
 from ..products.query import make_glossary
-from ..products.search import EVERYWHERE, Asked, Engine, Where
+from ..products.search import EVERYWHERE, NO_STORE, Asked, Engine, Where
 from .database import open_database, say_address
 from ..settings import Settings, read_settings
 from ..store.lake import open_lake
@@ -468,7 +468,7 @@ def _conditions(engine: _Postgres, where: Where) -> tuple[str, list]:
         values += [_number(make_key(where.place)), -1e30 if low is None else low, 1e30 if high is None else high]
     return " AND ".join(parts) or "true", values
 
-# %% ../../nbs/lib/74_serve.search.ipynb #5d8ab1c5
+# %% ../../nbs/lib/74_serve.search.ipynb #e500dfae
 def _check(engine: _Postgres, where: Where) -> None:
     "Raise GroceryError for a filter that these tables cannot answer."
     if not engine.has_offers and (where.store or where.min_price is not None or where.max_price is not None):
@@ -478,6 +478,9 @@ def _check(engine: _Postgres, where: Where) -> None:
         if value and where not in engine.sizes and not _holds(engine, f"{name}:{value}"):
             known = engine.ask(f"SELECT DISTINCT unnest(facets) FROM {SCHEMA}.products")
             choose(value, {f.partition(":")[2] for (f,) in known if f.startswith(name + ":")}, name)
+    place = f"SELECT FROM {SCHEMA}.offers WHERE place = %s LIMIT 1"
+    if where.store and where not in engine.sizes and not engine.ask(place, _number(make_key(where.place))):
+        raise GroceryError(NO_STORE.format(where.chain, where.store))
 
 
 def _holds(engine: _Postgres, facet: str) -> bool:
