@@ -13,12 +13,14 @@ from grocery.products.names import (
     find_conflicts,
     find_one_sided,
     fold_name,
+    level_name,
     make_attributes,
     parse_pack_count,
     read_glossary,
     read_lexicon,
 )
-from grocery.products.pairs import make_hard_negatives, make_pairs, read_names
+from grocery.products.pairs import make_hard_negatives, make_pairs
+from grocery.products.variants import make_variants
 
 PARTS = [
     "חלב",
@@ -180,6 +182,23 @@ def test_conflicts(one, other, conflicts):
     assert find_conflicts(make_attributes(one), make_attributes(other)) == conflicts
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("משקה שקדית 1 ליטר", 'משקה שקדית 1000 מ"ל'),
+        ("גריסית 500 גרם", 'גריסית 0.5 ק"ג'),
+        ("Coca Cola zero 1.5L", "קוקה קולה זירו 1500 מל"),
+        ("אגסית לייט 6*330 מ''ל", "אגסית light 6*0.33 ליטר"),
+        ("אגסית ל. סוכר", "אגסית sugar free"),
+    ],
+)
+def test_amounts_brands_and_diets_have_one_level_spelling(one, other):
+    "Two spellings of one amount, brand or diet become the same text; another amount, brand or diet does not."
+    assert level_name(one) == level_name(other) and fold_name(one) != fold_name(other)
+    for made in make_variants(one):
+        assert made.is_same or level_name(made.name) != level_name(one)
+
+
 def test_what_one_side_says_is_told():
     said = find_one_sided(
         make_attributes("יוגורט שקדית 3% וניל L"), make_attributes("יוגורט שקדית אורגני 150 גרם תנובה")
@@ -232,10 +251,9 @@ def test_glossary_is_a_dictionary():
 
 
 @pytest.fixture(scope="module")
-def spelled(realdata) -> pd.DataFrame:
+def spelled(real_names) -> pd.DataFrame:
     "Two thousand real barcodes as chains spell them."
-    names = read_names(realdata / "derived" / "shared_barcodes.jsonl.gz")
-    return names[names.gtin.isin(pd.Series(names.gtin.unique()).sample(2000, random_state=4))]
+    return real_names[real_names.gtin.isin(pd.Series(real_names.gtin.unique()).sample(2000, random_state=4))]
 
 
 @pytest.mark.realdata

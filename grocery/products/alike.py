@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST', 'KINDS', 'Ruler', 'fit_ruler', 'View', 'make_view', 'make_figures']
 
-# %% ../../nbs/lib/34_products.alike.ipynb #fc4af344
+# %% ../../nbs/lib/34_products.alike.ipynb #e230a16d
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,15 @@ import pandas as pd
 
 from ..errors import need
 from .embed import Embedder, make_grams
-from .names import Attributes, find_conflicts, find_one_sided, fold_name, make_attributes, score_words
+from grocery.products.names import (
+    Attributes,
+    find_conflicts,
+    find_one_sided,
+    fold_name,
+    level_name,
+    make_attributes,
+    score_words,
+)
 
 # %% ../../nbs/lib/34_products.alike.ipynb #57edfde3
 LONGEST = 10  # words of a name that are aligned; the rest of longer names counts in the other figures
@@ -50,13 +58,13 @@ def fit_ruler(
         rarity[row] = math.log((1 + total) / (1 + counts.get(piece, 0))) + 1
     return Ruler(embedder, rarity)
 
-# %% ../../nbs/lib/34_products.alike.ipynb #876fd1f6
+# %% ../../nbs/lib/34_products.alike.ipynb #24480238
 @dataclass(frozen=True)
 class View:
     "Names made ready for comparison; row i belongs to names[i]."
 
     names: list[str]
-    folded: list[str]
+    level: list[str]  # folded; amounts, brands and diets in one spelling
     said: list[Attributes]
     pieces: object  # scipy.sparse CSR: names x pieces, unit rows of TF-IDF
     parts: object  # the same pieces, each as rare as it is
@@ -66,7 +74,7 @@ class View:
     spelling: np.ndarray  # float32 unit rows, one per word: its letters
     weight: np.ndarray  # float32, one per word: rarity
 
-# %% ../../nbs/lib/34_products.alike.ipynb #9cf96989
+# %% ../../nbs/lib/34_products.alike.ipynb #b0260275
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
@@ -74,7 +82,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def _sparse(ruler: Ruler, folded: list[str]):
     "Lay the names out as pieces: unit rows of TF-IDF, and rarities alone."
     scipy, vocabulary = need("scipy.sparse", "ml"), ruler.embedder.vocabulary
-    lists = [[vocabulary[g] for g in make_grams(f) if g in vocabulary] for f in folded]
+    rows = {
+        w: [vocabulary[g] for g in make_grams(w) if g in vocabulary] for w in {w for f in folded for w in f.split()}
+    }
+    lists = [[i for w in f.split() for i in rows[w]] for f in folded]
     ends = np.cumsum([0, *map(len, lists)])
     columns = np.array([i for ids in lists for i in ids], dtype=np.int32)
     counts = scipy.csr_matrix((np.ones(len(columns), np.float32), columns, ends), (len(lists), len(ruler.rarity)))
@@ -86,7 +97,7 @@ def _sparse(ruler: Ruler, folded: list[str]):
     pieces.data /= np.repeat(np.maximum(norms, 1e-9), np.diff(pieces.indptr)).astype(np.float32)
     return pieces, parts
 
-# %% ../../nbs/lib/34_products.alike.ipynb #7736c894
+# %% ../../nbs/lib/34_products.alike.ipynb #60afcab2
 def _align(ruler: Ruler, folded: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Number the names' words, and give each word its meaning, spelling and weight."
     lists = [f.split()[:LONGEST] for f in folded]
@@ -105,12 +116,11 @@ def make_view(
     names: list[str],  # distinct names
 ) -> View:
     "Prepare names for comparison."
-    folded = [fold_name(n) for n in names]
-    pieces, parts = _sparse(ruler, folded)
-    said = [make_attributes(n) for n in names]
-    return View(list(names), folded, said, pieces, parts, ruler.embedder(names), *_align(ruler, folded))
+    level, said = [level_name(n) for n in names], [make_attributes(n) for n in names]
+    pieces, parts = _sparse(ruler, [fold_name(n) for n in names])
+    return View(list(names), level, said, pieces, parts, ruler.embedder(names), *_align(ruler, level))
 
-# %% ../../nbs/lib/34_products.alike.ipynb #4efbe8dd
+# %% ../../nbs/lib/34_products.alike.ipynb #928169a7
 _DISTANCES = ("ratio", "partial_ratio", "token_set_ratio", "token_sort_ratio")
 
 
@@ -125,12 +135,12 @@ def _whole(a: View, i: np.ndarray, b: View, j: np.ndarray) -> dict[str, np.ndarr
         "covered_b": shared / np.maximum(mass[1], 1e-9),
     }
     fuzz, process = need("rapidfuzz.fuzz", "ml"), need("rapidfuzz.process", "ml")
-    left, right = [a.folded[r] for r in i], [b.folded[r] for r in j]
+    left, right = [a.level[r] for r in i], [b.level[r] for r in j]
     figures |= {name: process.cpdist(left, right, scorer=getattr(fuzz, name)) for name in _DISTANCES}
     winkler = need("rapidfuzz.distance", "ml").JaroWinkler.normalized_similarity
     return figures | {"jaro_winkler": process.cpdist(left, right, scorer=winkler)}
 
-# %% ../../nbs/lib/34_products.alike.ipynb #826e373b
+# %% ../../nbs/lib/34_products.alike.ipynb #ec96eb2d
 def _sides(near: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
     "For both sides: how near each word's nearest word is, and where there are words."
     near = np.where((a >= 0)[:, :, None] & (b >= 0)[:, None, :], near, -1)
@@ -157,7 +167,7 @@ def _aligned(kind: str, a: View, i: np.ndarray, b: View, j: np.ndarray) -> dict[
         figures |= {f"{kind}_{name}_{side}": values for name, values in named.items()}
     return figures
 
-# %% ../../nbs/lib/34_products.alike.ipynb #f98d6024
+# %% ../../nbs/lib/34_products.alike.ipynb #902bbdcb
 KINDS = ("percent", "quantity", "pack", "diet", "grade", "flavour", "brand")  # of attributes that can conflict
 _SAID = (*(f"{k}_conflict" for k in KINDS), *(f"{k}_one_sided" for k in KINDS), *(f"{k}_agreed" for k in KINDS))
 _SAID += (
@@ -190,13 +200,13 @@ def _describe(a: Attributes, b: Attributes, name_a: str, name_b: str) -> list[fl
     rest = [score_words(a, b), *numbers, a.is_cut, b.is_cut, len(name_a), len(name_b)]
     return [*(k in conflicts for k in KINDS), *(alone[k] for k in KINDS), *agreed, ratio, *rest]
 
-# %% ../../nbs/lib/34_products.alike.ipynb #d15fbb28
+# %% ../../nbs/lib/34_products.alike.ipynb #d41fd2ad
 def make_figures(
     a: View,  # one side
     i: np.ndarray,  # rows of `a`, one per pair
     b: View,  # the other side
     j: np.ndarray,  # rows of `b`, one per pair
-    chunk: int = 20_000,  # pairs at a time
+    chunk: int = 1000,  # pairs at a time: what fits the processor's cache
 ) -> pd.DataFrame:  # one row per pair, float32; names of columns end in _a and _b where the sides differ
     "Measure pairs of names."
     tables = []

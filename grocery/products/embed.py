@@ -37,7 +37,7 @@ def make_grams(
     "Cut a name into the pieces the model knows."
     return [gram for word in fold_name(item_name).split() for gram in _word_grams(word, sizes)]
 
-# %% ../../nbs/lib/32_products.embed.ipynb #13d5a9b8
+# %% ../../nbs/lib/32_products.embed.ipynb #4156984b
 @dataclass(frozen=True)
 class Embedder:
     "Turns names into unit vectors."
@@ -67,7 +67,7 @@ class Embedder:
         rows[[not p for p in parts]] = self.vectors[0, :dimensions]
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
-# %% ../../nbs/lib/32_products.embed.ipynb #61e75e73
+# %% ../../nbs/lib/32_products.embed.ipynb #7dd73500
 def _add_up(vectors: np.ndarray, lists: list[list[int]], chunk: int = 2000) -> np.ndarray:
     "Add the vectors that each list names, some lists at a time."
     rows = np.zeros((len(lists), vectors.shape[1]), dtype=np.float32)
@@ -118,7 +118,7 @@ def make_sentence_transformer(
     module = static(words, embedding_weights=embedder.vectors.copy())
     return need("sentence_transformers", "ml").SentenceTransformer(modules=[module], device="cpu")
 
-# %% ../../nbs/lib/32_products.embed.ipynb #8681162e
+# %% ../../nbs/lib/32_products.embed.ipynb #e9fa104c
 CUTS = (18, 19, 20, 24)  # where chains cut names, in characters
 
 
@@ -130,6 +130,7 @@ class _Shelf:
     products: list[list[str]]  # folded names of each product, two or more
     rng: np.random.Generator
     cut: float  # share of names that are cut short
+    drop: float  # share of a name's pieces that are left out
     known: dict[str, np.ndarray] = field(default_factory=dict)
 
     def pieces(self, folded: str) -> np.ndarray:
@@ -144,7 +145,13 @@ class _Shelf:
         names = self.products[product]
         drawn = [names[i] for i in self.rng.choice(len(names), count, replace=False)]
         is_cut = self.rng.random(count) < self.cut
-        return [self.pieces(n[: self.rng.choice(CUTS)].strip() if c else n) for n, c in zip(drawn, is_cut, strict=True)]
+        short = [n[: self.rng.choice(CUTS)].strip() if c else n for n, c in zip(drawn, is_cut, strict=True)]
+        return [self.thin(self.pieces(n)) for n in short]
+
+    def thin(self, pieces: np.ndarray) -> np.ndarray:
+        "Leave some of a name's pieces out, never all."
+        kept = pieces[self.rng.random(len(pieces)) >= self.drop] if self.drop else pieces
+        return kept if len(kept) else pieces
 
 # %% ../../nbs/lib/32_products.embed.ipynb #ec9b860b
 def _mine(shelf: _Shelf, vectors: np.ndarray, k: int) -> np.ndarray:
@@ -208,7 +215,7 @@ def _versions(*packages: str) -> dict[str, str]:
 
     return {package: version(package) for package in packages}
 
-# %% ../../nbs/lib/32_products.embed.ipynb #6b551799
+# %% ../../nbs/lib/32_products.embed.ipynb #d8b5c3e5
 def fit_embedder(
     names: pd.DataFrame,  # gtin, item_name: the training part; products with one name teach nothing
     dimensions: int = 256,  # numbers per name
@@ -216,23 +223,26 @@ def fit_embedder(
     batch: int = 1024,  # products that compete with each other
     hard: int = 3,  # nearest neighbours dealt into the batch beside each product; 0 deals at random
     cut: float = 0.15,  # share of names cut short
+    drop: float = 0.2,  # share of a name's pieces left out
     learning_rate: float = 0.005,  # for Adam, falling linearly to nothing
     scale: float = 20.0,  # one over the temperature of the loss
     min_names: int = 2,  # a piece seen in fewer names gets no vector
     seed: int = 7,  # draws vectors, names and batches
+    start: Embedder | None = None,  # a trained one that learns on, with its own pieces; None begins anew
 ) -> Embedder:
     "Train an embedder with MultipleNegativesRankingLoss on one CPU thread."
     torch, rng = need("torch", "ml"), np.random.default_rng(seed)
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    start = make_untrained(sorted(names.item_name.unique()), dimensions, seed, min_names)
+    start = start or make_untrained(sorted(names.item_name.unique()), dimensions, seed, min_names)
     groups = [sorted({fold_name(n) for n in g}) for _, g in names.groupby("gtin", sort=True).item_name]
-    shelf = _Shelf(start.vocabulary, [g for g in groups if len(g) > 1], rng, cut)
+    shelf = _Shelf(start.vocabulary, [g for g in groups if len(g) > 1], rng, cut, drop)
     if len(shelf.products) < 2:
         raise GroceryError(f"Training needs two products with two names or more; received {len(shelf.products)}.")
     model = make_sentence_transformer(start)
-    loss = _train(model, shelf, epochs, batch, hard, learning_rate, _make_loss(model, dimensions, scale))
-    settings = dict(epochs=epochs, batch=batch, hard=hard, cut=cut, learning_rate=learning_rate, scale=scale)
+    loss_of = _make_loss(model, start.vectors.shape[1], scale)
+    loss = _train(model, shelf, epochs, batch, hard, learning_rate, loss_of)
+    settings = dict(epochs=epochs, batch=batch, hard=hard, cut=cut, drop=drop, learning_rate=learning_rate, scale=scale)
     counts = {"names": len(names), "products": len(shelf.products), "pieces": len(start.vocabulary)}
     versions = _versions("sentence-transformers", "torch", "numpy")
     about = start.about | settings | counts | {"last_loss": round(loss, 4), "versions": versions}

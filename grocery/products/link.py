@@ -22,7 +22,7 @@ from .names import fold_name
 from .pairs import make_list_task, make_split
 from .variants import make_variants
 
-# %% ../../nbs/lib/34_products.link.ipynb #588fdf6f
+# %% ../../nbs/lib/34_products.link.ipynb #ecfd3144
 def _nearest(scores: np.ndarray, k: int) -> np.ndarray:
     "Find the places of the k greatest in each row."
     return (
@@ -35,7 +35,7 @@ def _nearest(scores: np.ndarray, k: int) -> np.ndarray:
 def find_candidates(
     a: View,  # the names that ask
     b: View,  # the names that may answer
-    k: int = 25,  # candidates of each kind
+    k: int = 50,  # candidates of each kind
     chunk: int = 250,  # names at a time
 ) -> tuple[np.ndarray, np.ndarray]:  # rows of `a` and of `b`, one pair each, in order of `a`
     "Find the pairs that are worth measuring."
@@ -87,7 +87,7 @@ class Matcher:
         conflicts = figures[[f"{kind}_conflict" for kind in KINDS]].to_numpy().any(axis=1)
         return (self.probability(figures) >= self.threshold) & ~conflicts
 
-# %% ../../nbs/lib/34_products.link.ipynb #6dc4f268
+# %% ../../nbs/lib/34_products.link.ipynb #162b3e3c
 LINKS = ["query", "candidate", "rank", "score", "accepted"]
 
 
@@ -96,14 +96,14 @@ def link_names(
     queries: list[str],  # names that ask
     candidates: list[str],  # names that may answer
     top: int = 10,  # candidates per query at most
-    k: int = 25,  # candidates of each kind that are looked at
+    k: int = 50,  # candidates of each kind that are looked at
 ) -> (
     pd.DataFrame
 ):  # query, candidate (places in the two lists, from 0), rank (1 is best), score (probability), accepted
     "Find each name of one list in another."
     if top < 1:
         raise GroceryError(f"Candidates per query: received {top}, allowed: 1 or more.")
-    asked, known = ([n for n in dict.fromkeys(names) if fold_name(n)] for names in (queries, candidates))
+    asked, known = (sorted(n for n in {*names} if fold_name(n)) for names in (queries, candidates))
     a, b = (make_view(matcher.ruler, names) for names in (asked, known))
     i, j = find_candidates(a, b, max(k, top)) if asked and known else (np.empty(0, int), np.empty(0, int))
     figures = make_figures(a, i, b, j)
@@ -111,9 +111,8 @@ def link_names(
     table["order"] = matcher.rank(figures) if len(table) else []
     table["score"] = matcher.probability(figures).round(4) if len(table) else []
     table["accepted"] = matcher.accepts(figures) if len(table) else []
-    table["name"] = [known[row] for row in table.b]  # equals stand in the order of their names, whatever the list's
-    by = ["a", "order", "score", "name"]
-    table = table.sort_values(by, ascending=[True, False, False, True], ignore_index=True)
+    # `known` is sorted: equals stand in the order of their names, whatever the order of the list
+    table = table.sort_values(["a", "order", "score", "b"], ascending=[True, False, False, True], ignore_index=True)
     return _spread(table, queries, candidates, asked, known, top)
 
 
@@ -123,13 +122,13 @@ def _spread(
     "Give every line of both lists what its name has found."
     lines = pd.DataFrame({"query": range(len(queries)), "a": pd.Index(asked).get_indexer(queries)})
     places = pd.DataFrame({"candidate": range(len(candidates)), "b": pd.Index(known).get_indexer(candidates)})
-    table = table[table.groupby("a").cumcount() < top]
-    found = lines.merge(table, on="a").merge(places, on="b")
-    found = found.sort_values(["query", "order", "candidate"], ascending=[True, False, True], ignore_index=True)
+    table = table.assign(place=table.groupby("a").cumcount())
+    found = lines.merge(table[table.place < top], on="a").merge(places, on="b")
+    found = found.sort_values(["query", "place", "candidate"], ignore_index=True)
     found["rank"] = found.groupby("query").cumcount() + 1
     return found[found["rank"] <= top][LINKS].reset_index(drop=True)
 
-# %% ../../nbs/lib/34_products.link.ipynb #d4c0a8a1
+# %% ../../nbs/lib/34_products.link.ipynb #ac8223d8
 def make_answers(
     links: pd.DataFrame,  # as `link_names` gives them
     queries: int,  # how many names asked
@@ -143,7 +142,7 @@ def make_answers(
         answers[row.query]["candidates"].append(found)
     return answers
 
-# %% ../../nbs/lib/34_products.link.ipynb #7916c603
+# %% ../../nbs/lib/34_products.link.ipynb #52fe28d5
 @dataclass(frozen=True)
 class _Lists:
     "Candidates of many queries: measured pairs with their labels."
@@ -178,7 +177,7 @@ def _make_lists(ruler: Ruler, names: pd.DataFrame, asking: set[str], draws: int,
     figures, *rest = zip(*parts, strict=True)
     return _Lists(pd.concat(figures, ignore_index=True), *(np.concatenate(r) for r in rest))
 
-# %% ../../nbs/lib/34_products.link.ipynb #92ab91f1
+# %% ../../nbs/lib/34_products.link.ipynb #1b2f197f
 _LIGHT = {
     "verbosity": -1,
     "num_threads": 1,
@@ -234,7 +233,7 @@ def make_changed_pairs(
     ]
     return pd.DataFrame(rows, columns=["gtin", "name_a", "name_b", "kind", "is_same"])
 
-# %% ../../nbs/lib/34_products.link.ipynb #7ba7181f
+# %% ../../nbs/lib/34_products.link.ipynb #366177cc
 def make_hard_pairs(
     ruler: Ruler,  # whose TF-IDF says what is alike
     names: pd.DataFrame,  # gtin, chain_id, item_name
@@ -294,7 +293,7 @@ def _find_threshold(matcher: Matcher, changed: _Lists, share: float) -> float:
     harmless = changed.take(changed.is_same & changed.is_late)
     return float(np.quantile(matcher.probability(harmless.figures), 1 - share)) if len(harmless.query) else 0.5
 
-# %% ../../nbs/lib/34_products.link.ipynb #3662ac95
+# %% ../../nbs/lib/34_products.link.ipynb #39bb74e3
 def fit_matcher(
     ruler: Ruler,  # trained without the asking products
     names: pd.DataFrame,  # gtin, chain_id, item_name: every product that may be a candidate
@@ -303,7 +302,7 @@ def fit_matcher(
     learning_rate: float = 0.06,  # of both
     leaves: int = 31,  # per tree of the ranker; half as many for the decider
     draws: int = 2,  # times each product asks
-    k: int = 25,  # candidates of each kind
+    k: int = 50,  # candidates of each kind
     share: float = 0.97,  # of the names that were only spelled otherwise, accepted
     seed: int = 7,  # draws names and trees
 ) -> Matcher:
@@ -322,6 +321,7 @@ def fit_matcher(
     decider = _fit_decider(parts, rounds // 2, learning_rate, leaves // 2, seed)
     late = near.take(near.is_late)
     said = decider.predict(late.figures, num_threads=1, raw_score=True)
+    ranker = _fit_ranker(lists, rounds, learning_rate, leaves, seed)  # nothing is set by its scores, so it may know all
     matcher = Matcher(ruler, ranker, decider, *_fit_odds(said, late.is_same), 0.0)
     about = dict(rounds=rounds, learning_rate=learning_rate, leaves=leaves, draws=draws, k=k, share=share, seed=seed)
     about |= {"asking": len(asking), "pairs": len(lists.query), "changed": len(changed.query)}

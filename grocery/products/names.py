@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Attributes', 'fold_name', 'parse_percents', 'parse_pack_count', 'read_lexicon', 'read_glossary', 'make_attributes',
-           'find_conflicts', 'find_one_sided', 'score_words']
+           'level_name', 'find_conflicts', 'find_one_sided', 'score_words']
 
 # %% ../../nbs/lib/30_products.names.ipynb #3385c56f
 import re
@@ -413,9 +413,50 @@ def make_attributes(
         numbers=_other_numbers(amounts, said, is_open),
     )
 
-# %% ../../nbs/lib/30_products.names.ipynb #a3a07277
+# %% ../../nbs/lib/30_products.names.ipynb #50fcc408
+@cache
+def _scales() -> dict[str, tuple[float, str]]:
+    "Folded unit word -> how many grams or millilitres it is, and which of the two, as a word."
+    base = {"g": fold("גרם"), "ml": fold('מ"ל')}
+    units = ((words, scale, base[unit]) for (unit, scale), words in UNIT_WORDS.items() if unit in base)
+    return {fold(word): (scale, unit) for words, scale, unit in units for word in words.split()}
+
+
+@cache
+def _first_spellings() -> dict[tuple[str, str], list[str]]:
+    "Brand or diet -> the words of the spelling that its word list gives first."
+    tables = {kind: read_lexicon(kind) for kind in ("brand", "diet")}
+    rows = ((kind, i, s) for kind, table in tables.items() for i, s in zip(table.id, table.spellings, strict=True))
+    return {(kind, i): fold_name(spellings.split("|")[0]).split() for kind, i, spellings in rows}
+
+# %% ../../nbs/lib/30_products.names.ipynb #67745f89
+_AMOUNT = re.compile(r"\d+(?:\.\d+)?")
+
+
+def level_name(
+    item_name: str,  # a name as a chain or a person writes it
+) -> str:  # folded; amounts in grams and millilitres, brands and diets in one spelling each
+    "Write a name so that two spellings of the same amount, brand or diet are one."
+    words, level, i = fold_name(item_name).split(), [], 0
+    while i < len(words):
+        n, kind, meaning = _find_at(words, i) or (1, "", "")
+        unit = _scales().get(words[i + 1]) if i + 1 < len(words) else None
+        if unit and _AMOUNT.fullmatch(words[i]):
+            level += [f"{float(words[i]) * unit[0]:.6g}", unit[1]]
+            n = 2
+        else:
+            level += _first_spellings().get((kind, meaning), words[i : i + n])
+        i += n
+    return " ".join(level)
+
+# %% ../../nbs/lib/30_products.names.ipynb #c587b3f1
 def _differ(a: float, b: float, tolerance: float = 0.02) -> bool:
     return abs(a - b) > tolerance * max(a, b)
+
+
+def _part_percent(a: Attributes, b: Attributes) -> bool:
+    "Percents of which each name tells one that the other does not."
+    return a.percents != b.percents and bool(set(a.percents) - {*b.percents} and set(b.percents) - {*a.percents})
 
 
 def _part_quantity(a: Attributes, b: Attributes) -> bool:
@@ -426,7 +467,7 @@ def _part_quantity(a: Attributes, b: Attributes) -> bool:
         return _differ(a.quantity, b.quantity)
     return "piece" not in (a.unit, b.unit) and _differ(a.quantity, b.quantity, 1 / 3)
 
-# %% ../../nbs/lib/30_products.names.ipynb #548919b3
+# %% ../../nbs/lib/30_products.names.ipynb #cc0a8fcc
 def _part_pack(a: Attributes, b: Attributes) -> bool:
     "Counts that cannot be one. One chain's twelve pieces are another's pack of twelve."
     if a.pack_count and b.pack_count:
@@ -441,15 +482,17 @@ def _is_like(a: Attributes, b: Attributes) -> bool:
     "Whether two names have the same words and brands."
     return bool(a.words or a.brands) and set(a.words) == set(b.words) and a.brands == b.brands
 
-# %% ../../nbs/lib/30_products.names.ipynb #c5324326
+# %% ../../nbs/lib/30_products.names.ipynb #6da813a5
 def _part_grade(a: Attributes, b: Attributes) -> bool:
     "Sizes, stages and shades: both name one of a kind, and none is the same."
+    if a.grades == b.grades:
+        return False
     if not (a.grades and b.grades):
         return a.grades != b.grades and _is_like(a, b)
     mine, other = _by_kind(a.grades), _by_kind(b.grades)
     return any(not mine[kind] & other[kind] for kind in mine.keys() & other.keys())
 
-# %% ../../nbs/lib/30_products.names.ipynb #0267aae3
+# %% ../../nbs/lib/30_products.names.ipynb #430e1fb8
 def _by_kind(grades: tuple[str, ...]) -> dict[str, set[str]]:
     "Grades by their kind; letter sizes and number sizes are two kinds."
     kinds = {}
@@ -458,13 +501,13 @@ def _by_kind(grades: tuple[str, ...]) -> dict[str, set[str]]:
         kinds.setdefault(key + ("#" if value[0].isdigit() else ""), set()).add(value)
     return kinds
 
-# %% ../../nbs/lib/30_products.names.ipynb #3c7f195c
+# %% ../../nbs/lib/30_products.names.ipynb #5421401e
 def _match(a: str, b: str) -> bool:
     "Whether two flavours can be one."
     groups = _flavour_groups()
     return a == b or groups[a][1] == b or groups[b][1] == a
 
-# %% ../../nbs/lib/30_products.names.ipynb #ac3e291f
+# %% ../../nbs/lib/30_products.names.ipynb #c75aad7d
 def _part_flavour(a: Attributes, b: Attributes) -> bool:
     "Flavours of one group of which none meets another."
     if not (a.flavours and b.flavours):
@@ -476,7 +519,7 @@ def _part_flavour(a: Attributes, b: Attributes) -> bool:
             return True
     return False
 
-# %% ../../nbs/lib/30_products.names.ipynb #7e1c31cc
+# %% ../../nbs/lib/30_products.names.ipynb #76fcc8e5
 def _part_brand(a: Attributes, b: Attributes) -> bool:
     "Brands of which neither owns the other and no third owns both."
     if not (a.brands and b.brands) or a.brand == b.brand:
@@ -491,7 +534,7 @@ def _houses(brand: str) -> tuple[str, ...]:
     owner = _owners().get(brand)
     return (owner, *_houses(owner)) if owner else ()
 
-# %% ../../nbs/lib/30_products.names.ipynb #80a55348
+# %% ../../nbs/lib/30_products.names.ipynb #0d03531e
 _ALIKE = {
     frozenset(pair.split())
     for pair in (
@@ -505,9 +548,11 @@ def _lacks(first: tuple[str, ...], second: tuple[str, ...]) -> list[str]:
     "The diets of one name for which the other has neither the same nor one that chains write for it."
     return [d for d in first if d not in second and not any(frozenset((d, e)) in _ALIKE for e in second)]
 
-# %% ../../nbs/lib/30_products.names.ipynb #e7b41fbc
+# %% ../../nbs/lib/30_products.names.ipynb #67e9acaa
 def _part_diet(a: Attributes, b: Attributes) -> bool:
     "A diet in one name that the other cannot have lost."
+    if a.diets == b.diets:
+        return False
     for one, other in ((a, b), (b, a)):
         lacking = _gating_diets().intersection(_lacks(one.diets, other.diets))
         if lacking and (not other.is_cut or (set(one.words) <= set(other.words) and _has_brand(other, one.brand))):
@@ -519,7 +564,7 @@ def _has_brand(a: Attributes, brand: str | None) -> bool:
     "Whether a name tells this brand, or a word of it."
     return brand in (None, a.brand, *_houses(a.brand)) or bool(_brand_words().get(brand, frozenset()) & set(a.words))
 
-# %% ../../nbs/lib/30_products.names.ipynb #761a989e
+# %% ../../nbs/lib/30_products.names.ipynb #d799f2b6
 @cache
 def _brand_words() -> dict[str, frozenset[str]]:
     "Brand -> the first words of its spellings."
@@ -529,9 +574,9 @@ def _brand_words() -> dict[str, frozenset[str]]:
         for i, text in zip(table.id, table.spellings, strict=True)
     }
 
-# %% ../../nbs/lib/30_products.names.ipynb #952501fb
+# %% ../../nbs/lib/30_products.names.ipynb #0267eb07
 _PARTS = {
-    "percent": lambda a, b: bool(set(a.percents) - set(b.percents) and set(b.percents) - set(a.percents)),
+    "percent": _part_percent,
     "quantity": _part_quantity,
     "pack": _part_pack,
     "diet": _part_diet,
@@ -540,7 +585,7 @@ _PARTS = {
     "brand": _part_brand,
 }
 
-# %% ../../nbs/lib/30_products.names.ipynb #dc012853
+# %% ../../nbs/lib/30_products.names.ipynb #c4585d44
 def find_conflicts(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
@@ -548,7 +593,7 @@ def find_conflicts(
     "Find what speaks against two names being one product."
     return [what for what, parts in _PARTS.items() if parts(first, second)]
 
-# %% ../../nbs/lib/30_products.names.ipynb #737a573d
+# %% ../../nbs/lib/30_products.names.ipynb #321ed710
 def find_one_sided(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
@@ -561,10 +606,12 @@ def find_one_sided(
     for one, other in ((first, second), (second, first)):
         found += [f"diet:{d}" for d in _lacks(one.diets, other.diets)]
         found += [f"flavour:{f}" for f in one.flavours if not any(_match(f, g) for g in other.flavours)]
-    kinds = [{g.split(":")[0] for g in x.grades} for x in (first, second)]
-    return sorted({*found, *(f"grade:{k}" for k in kinds[0] ^ kinds[1])})
+    if first.grades != second.grades:
+        kinds = [{g.split(":")[0] for g in x.grades} for x in (first, second)]
+        found += [f"grade:{k}" for k in kinds[0] ^ kinds[1]]
+    return sorted({*found})
 
-# %% ../../nbs/lib/30_products.names.ipynb #ccb021bd
+# %% ../../nbs/lib/30_products.names.ipynb #7a1838ba
 _ENDINGS = re.compile(r"(?:יימ|ימ|יות|ות|ית|יה|ה|ת|י)$")
 
 
@@ -575,29 +622,27 @@ def _word_keys(word: str) -> frozenset[str]:
     bare = plain[1:] if len(plain) > 4 and plain[0] in "הבלומש" else plain
     return frozenset({plain, bare, *(_ENDINGS.sub("", w) for w in (plain, bare) if len(w) > 4)})
 
-# %% ../../nbs/lib/30_products.names.ipynb #e6761deb
+# %% ../../nbs/lib/30_products.names.ipynb #7fb41c36
+@lru_cache(maxsize=1 << 17)
+def _make_forms(words: tuple[str, ...], is_cut: bool) -> tuple[list, frozenset[str], list[str], tuple[str, ...]]:
+    "Per word its keys, its stem and whether it is only a beginning; and all keys, whole words and beginnings."
+    begun = [w.endswith(".") or is_cut and i == len(words) - 1 for i, w in enumerate(words)]
+    stems = [w.rstrip(".") for w in words]
+    keys = [_word_keys(w) for w in words]
+    starts = tuple(s for s, b in zip(stems, begun, strict=True) if b and len(s) > 1)
+    parts = list(zip(keys, stems, begun, strict=True))
+    return parts, frozenset().union(*keys), [w for w in words if not w.endswith(".")], starts
+
+
 def _count_met(first: Attributes, second: Attributes) -> int:
     "How many words of one name meet a word of the other."
-    keys = frozenset().union(*map(_word_keys, second.words))
-    whole = [w for w in second.words if not w.endswith(".")]
-    begun = tuple(
-        w.rstrip(".")
-        for w in (*second.words[-1:], *second.words)
-        if w.endswith(".") or second.is_cut and w is second.words[-1]
+    _, keys, whole, starts = _make_forms(second.words, second.is_cut)
+    return sum(
+        not mine.isdisjoint(keys) or stem.startswith(starts) or is_begun and any(w.startswith(stem) for w in whole)
+        for mine, stem, is_begun in _make_forms(first.words, first.is_cut)[0]
     )
-    met = 0
-    for i, word in enumerate(first.words):
-        is_begun = word.endswith(".") or first.is_cut and i == len(first.words) - 1
-        stem = word.rstrip(".")
-        met += (
-            bool(_word_keys(word) & keys)
-            or is_begun
-            and any(w.startswith(stem) for w in whole)
-            or any(len(b) > 1 and stem.startswith(b) for b in begun)
-        )
-    return met
 
-# %% ../../nbs/lib/30_products.names.ipynb #0cfcebf9
+# %% ../../nbs/lib/30_products.names.ipynb #301c4a0e
 def score_words(
     first: Attributes,  # of one name
     second: Attributes,  # of the other
