@@ -160,7 +160,7 @@ def _write_postings(connection: sa.Connection, segment: Segment, alive: np.ndarr
     columns = {"term": terms[kept], "row": numbers[postings.rows[kept]], "impact": postings.impacts[kept]}
     _copy_columns(connection, f"{SCHEMA}.postings", **columns)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #d770208f
+# %% ../../nbs/lib/74_serve.search.ipynb #9513f9f6
 _REPLACE = (
     "DELETE FROM {t} t WHERE NOT EXISTS (SELECT FROM fresh f WHERE {same})",
     "UPDATE {t} t SET {v} = f.{v} FROM fresh f WHERE {same} AND t.{v} <> f.{v}",
@@ -168,19 +168,19 @@ _REPLACE = (
 )
 
 
-def _replace(connection: sa.Connection, table: str, value: str, **columns: np.ndarray | list) -> None:
-    "Make a table what columns say; rows that stay as they are are not touched."
+def _replace(connection: sa.Connection, table: str, value: str, **columns: np.ndarray | list) -> bool:
+    "Make a table what columns say; rows that stay as they are are not touched. Tell whether any was."
     name = f"{SCHEMA}.{table}"
     if connection.exec_driver_sql(f"SELECT FROM {name} LIMIT 1").first() is None:
         _copy_columns(connection, name, **columns)
-        return
+        return True
     connection.exec_driver_sql(f"CREATE TEMPORARY TABLE fresh (LIKE {name}) ON COMMIT DROP")
     _copy_columns(connection, "fresh", **columns)
     connection.exec_driver_sql("ANALYZE fresh")
     same = " AND ".join(f"f.{c} = t.{c}" for c in columns if c != value)
-    for statement in _REPLACE:
-        connection.exec_driver_sql(statement.format(t=name, v=value, same=same))
+    rows = [connection.exec_driver_sql(s.format(t=name, v=value, same=same)).rowcount for s in _REPLACE]
     connection.exec_driver_sql("DROP TABLE fresh")
+    return sum(rows) > 0
 
 # %% ../../nbs/lib/74_serve.search.ipynb #af0f1100
 def _count_words(index: Index) -> dict[str, int]:
@@ -194,22 +194,24 @@ def _count_words(index: Index) -> dict[str, int]:
                 counts[_clear(word)] = counts.get(_clear(word), 0) + int(count)
     return counts
 
-# %% ../../nbs/lib/74_serve.search.ipynb #5b2f4c25
-def _write_rest(connection: sa.Connection, index: Index, dimensions: int) -> None:
-    "Write words, prices where they changed, the glossary, and where the index comes from."
+# %% ../../nbs/lib/74_serve.search.ipynb #38671659
+def _write_rest(connection: sa.Connection, index: Index, dimensions: int) -> list[str]:
+    "Write words, prices where they changed, the glossary, and where the index comes from; name the tables that changed."
     counts = _count_words(index)
-    _replace(connection, "words", "rows", word=list(counts), rows=list(counts.values()))
+    changed = ["words"] * _replace(connection, "words", "rows", word=list(counts), rows=list(counts.values()))
     before, mark = _read_about(connection), ""
     if (offers := index.offers) is not None:
         mark = blake2b(b"".join(array.tobytes() for array in vars(offers).values()), digest_size=8).hexdigest()
         if not before or before["offers"] != mark:
             places = np.repeat(_numbers(offers.places), np.diff(offers.starts))
-            _replace(connection, "offers", "price", place=places, row=_numbers(offers.products), price=offers.prices)
+            columns = {"place": places, "row": _numbers(offers.products), "price": offers.prices}
+            changed += ["offers"] * _replace(connection, "offers", "price", **columns)
     said = (_FORMAT, _model(index, dimensions), json.dumps(dict(index.glossary)), json.dumps(index.about, default=str))
     connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.about")
     connection.exec_driver_sql(f"INSERT INTO {SCHEMA}.about VALUES (%s, %s, %s, %s, %s)", (*said, mark))
+    return changed
 
-# %% ../../nbs/lib/74_serve.search.ipynb #3877ee71
+# %% ../../nbs/lib/74_serve.search.ipynb #7526af11
 def write_search(
     address: str | sa.URL,  # postgresql://...
     index: Index,  # what it shall hold
@@ -223,9 +225,9 @@ def write_search(
     try:
         with _told(engine):
             with engine.begin() as connection:
-                count = _write(connection, index)
+                count, changed = _write(connection, index)
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                for table in ("products", "postings", "words", "codes", "offers"):  # so that an index alone answers
+                for table in changed:  # so that an index alone answers
                     connection.exec_driver_sql(f"VACUUM (ANALYZE) {SCHEMA}.{table}")
         return count
     finally:
@@ -237,9 +239,9 @@ def _do(connection: sa.Connection, statements: str, **names) -> None:
         if statement.strip():
             connection.exec_driver_sql(statement)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #44cb0dae
-def _write(connection: sa.Connection, index: Index) -> int:
-    "Write what differs, in one transaction."
+# %% ../../nbs/lib/74_serve.search.ipynb #6fb74346
+def _write(connection: sa.Connection, index: Index) -> tuple[int, list[str]]:
+    "Write what differs, in one transaction: the products written, and the tables that changed."
     with_vectors = LEGS[2] in index.legs and len(index) > 0
     dimensions = index.segments[0].vectors.d if with_vectors else 1
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number(make_key(SCHEMA))})")
@@ -252,16 +254,15 @@ def _write(connection: sa.Connection, index: Index) -> int:
     connection.exec_driver_sql("SET LOCAL work_mem = '256MB'")
     _do(connection, _TABLES, d=dimensions)
     had = dict(map(tuple, connection.exec_driver_sql(f"SELECT product_id, digest FROM {SCHEMA}.products")))
-    _delete_others(connection, index)
-    count = 0
+    gone, count = _delete_others(connection, index), 0
     for segment, alive in zip(index.segments, index.alive, strict=True):
         fresh = _find_fresh(segment, alive, had)
         count += _copy_rows(connection, "products", _COLUMNS, _product_rows(segment, fresh))
         _copy_rows(connection, "codes", "code, row, parts", _code_rows(segment, fresh))
         _write_postings(connection, segment, fresh)
-    _write_rest(connection, index, dimensions)
+    changed = _write_rest(connection, index, dimensions) + ["products", "postings", "codes"] * bool(gone or count)
     _do(connection, _INDEXES + (_NEAR if with_vectors else ""))
-    return count
+    return count, changed
 
 # %% ../../nbs/lib/74_serve.search.ipynb #970d8e19
 def _model(index: Index, dimensions: int) -> str:
@@ -281,9 +282,9 @@ def _find_fresh(segment: Segment, alive: np.ndarray, had: Mapping[str, str]) -> 
     pairs = zip(*(segment.rows[c].to_pylist() for c in ("product_id", "digest")), strict=True)
     return alive & np.array([had.get(_clear(i)) != digest for i, digest in pairs], bool)
 
-# %% ../../nbs/lib/74_serve.search.ipynb #e840cf8f
-def _delete_others(connection: sa.Connection, index: Index) -> None:
-    "Delete rows whose content the index does not hold."
+# %% ../../nbs/lib/74_serve.search.ipynb #1d1819b6
+def _delete_others(connection: sa.Connection, index: Index) -> int:
+    "Delete rows whose content the index does not hold; count them."
     digests = [
         d
         for s, a in zip(index.segments, index.alive, strict=True)
@@ -296,6 +297,7 @@ def _delete_others(connection: sa.Connection, index: Index) -> None:
     rows = [row for (row,) in connection.exec_driver_sql(gone, (digests,))]
     for table in ("postings", "codes", "products"):
         connection.exec_driver_sql(f"DELETE FROM {SCHEMA}.{table} WHERE row = ANY (%s)", (rows,))
+    return len(rows)
 
 # %% ../../nbs/lib/74_serve.search.ipynb #aa17b2e7
 _MOST = 8  # connections at once; further questions wait for one
