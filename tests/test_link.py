@@ -36,6 +36,7 @@ from grocery.products.train import (
     make_score,
     score_changes,
     score_decisions,
+    tune_embedder,
 )
 from grocery.sample import products as market
 
@@ -197,6 +198,12 @@ def test_a_card_says_what_was_measured(small_run):
     run = small_run[0]
     card, (score, judged_on) = make_card(run), make_score(run)
     assert f"| matcher | mrr | {score:.3f} |" in card and len(judged_on) == 16
+    settings = card.split("**Settings.**")[1]
+    assert (
+        "embedding: dimensions 32" in settings
+        and "learning_rate 0.005" in settings
+        and "matcher: rounds 30" in settings
+    )
     english = run.translations.set_index(["model", "metric"]).value
     assert (
         f"| static_ngram | recall@10 | {english['static_ngram', 'recall@10']:.3f} |" in card.split("English names")[1]
@@ -216,6 +223,16 @@ def test_models_are_compared_only_on_the_same_questions(names):
     renamed = names.assign(item_name=names.item_name.where(names.gtin != names.gtin[other], "שם אחר לגמרי"))
     assert mark(renamed) != mark(names), "a rival of another name makes another list"
     assert mark(names[names.gtin != min(kept)]) != mark(names)
+
+
+def test_a_search_begins_with_the_given_settings_and_repeats_with_its_seed(names):
+    "One trial is what is used without a search; with more, the best of what was tried, the same again for the same seed."
+    part = make_split(names.gtin, 7, PARTS)
+    parts = names[part == "train"], names[part == "validation"]
+    given = {"learning_rate": 0.005, "scale": 20.0, "cut": 0.15, "drop": 0.2, "hard": 3}
+    assert tune_embedder(*parts, 1, dimensions=16, epochs=1) == given
+    found = tune_embedder(*parts, 3, dimensions=16, epochs=1)
+    assert found == tune_embedder(*parts, 3, dimensions=16, epochs=1) and set(found) == set(given)
 
 
 def test_twins_are_names_that_say_the_same(bundled):

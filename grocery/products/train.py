@@ -265,7 +265,7 @@ def fit_similarity(
     examples, translations = _examples(matcher, *task, seed), score_translations(matcher, extra, seed)
     return SimilarityRun(message, matcher, metrics, changes, examples, translations, counts, _name_task(*task, seed))
 
-# %% ../../nbs/lib/34_products.train.ipynb #9a3a318b
+# %% ../../nbs/lib/34_products.train.ipynb #8b42db34
 def tune_embedder(
     taught: pd.DataFrame,  # gtin, chain_id, item_name: training names
     valid: pd.DataFrame,  # the same columns: names to judge by
@@ -273,7 +273,7 @@ def tune_embedder(
     seed: int = 7,  # draws the sample and the settings
     most: int = 6000,  # products of the sample
     **settings,  # of `fit_embedder`, kept as given
-) -> dict[str, float]:  # the best learning_rate, scale, cut and hard
+) -> dict[str, float]:  # the best learning_rate, scale, cut, drop and hard
     "Search settings for the embedding."
     optuna = need("optuna", "ml")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -283,12 +283,12 @@ def tune_embedder(
     def judge(trial) -> float:
         tried = {"learning_rate": trial.suggest_float("learning_rate", 0.002, 0.02, log=True)}
         tried |= {"scale": trial.suggest_float("scale", 10, 40), "cut": trial.suggest_float("cut", 0, 0.3)}
-        tried["hard"] = trial.suggest_int("hard", 0, 4)
+        tried |= {"drop": trial.suggest_float("drop", 0, 0.4), "hard": trial.suggest_int("hard", 0, 4)}
         model = fit_embedder(sample, seed=seed, **(settings | tried | {"epochs": min(8, settings.get("epochs", 8))}))
         return float((1 / find_answers(model, *task)).mean())
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.enqueue_trial({"learning_rate": 0.005, "scale": 20.0, "cut": 0.15, "hard": 3})
+    study.enqueue_trial({"learning_rate": 0.005, "scale": 20.0, "cut": 0.15, "drop": 0.2, "hard": 3})
     study.optimize(judge, n_trials=trials)
     return study.best_params
 
@@ -300,7 +300,7 @@ def make_score(
     value = run.metrics[(run.metrics.model == "matcher") & (run.metrics.metric == "mrr")].value.iloc[0]
     return float(value), run.judged_on
 
-# %% ../../nbs/lib/34_products.train.ipynb #5f846cea
+# %% ../../nbs/lib/34_products.train.ipynb #b3ca7049
 _CARD = """# Similarity of product names
 
 **What it does.** Finds a name in another list of names, and tells how sure it is that both are one product.
@@ -342,8 +342,11 @@ def make_card(
     sums = {"same": total.pairs[True], "same_accepted": total.accepted[True]}
     sums |= {"other": total.pairs[False], "other_accepted": total.accepted[False]}
     parts = ", ".join(f"{share:.0%} {part}" for part, share in PARTS.items())
-    about = run.matcher.ruler.embedder.about | run.matcher.about
-    settings = ", ".join(f"{k} {v}" for k, v in about.items() if not isinstance(v, dict))
+    made = {"embedding": run.matcher.ruler.embedder.about, "matcher": run.matcher.about}
+    said = {
+        who: ", ".join(f"{k} {v}" for k, v in about.items() if not isinstance(v, dict)) for who, about in made.items()
+    }
+    settings = "; ".join(f"{who}: {what}" for who, what in said.items())
     words = (
         f"Words kept apart from the embedding:\n\n{_lay_out(run.translations)}"
         if len(run.translations)
