@@ -977,6 +977,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'grocery/products/catalogue.py'),
                                             'grocery.products.catalogue.make_review': ( 'lib/products.catalogue.html#make_review',
                                                                                         'grocery/products/catalogue.py'),
+                                            'grocery.products.catalogue.open_models': ( 'lib/products.catalogue.html#open_models',
+                                                                                        'grocery/products/catalogue.py'),
                                             'grocery.products.catalogue.read_decisions': ( 'lib/products.catalogue.html#read_decisions',
                                                                                            'grocery/products/catalogue.py'),
                                             'grocery.products.catalogue.take_back_links': ( 'lib/products.catalogue.html#take_back_links',

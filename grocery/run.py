@@ -33,7 +33,7 @@ from .store.lake import FACTS, open_lake
 from .tables import ISRAEL
 from .track import end_run, start_run
 
-# %% ../nbs/lib/90_run.ipynb #53e4e664
+# %% ../nbs/lib/90_run.ipynb #69300662
 @dataclass(frozen=True)
 class Step:
     "One pipeline of the job and the pipelines before it that matter to it."
@@ -43,14 +43,15 @@ class Step:
     reads: tuple[str, ...] = ()  # used where they are there
 
 
-_MODELS = ("32_train_similarity", "36_train_classifier", "42_baskets", "44_train_forecast")
+_MODELS = ("32_train_similarity", "36_train_classifier", "39_products", "42_baskets", "44_train_forecast")
 JOB = (
     Step("10_ingest"),
     Step("25_quality", ("10_ingest",)),
     Step("32_train_similarity", ("10_ingest",)),
     Step("36_train_classifier", ("10_ingest",)),
-    Step("42_baskets", ("10_ingest",), ("36_train_classifier",)),
-    Step("44_train_forecast", ("10_ingest",), ("36_train_classifier",)),
+    Step("39_products", ("10_ingest",), ("32_train_similarity", "36_train_classifier")),
+    Step("42_baskets", ("10_ingest",), ("39_products",)),
+    Step("44_train_forecast", ("10_ingest",), ("39_products",)),
     Step("49_evaluate", ("10_ingest",), _MODELS),
     Step("90_report", ("10_ingest",), (*_MODELS, "49_evaluate")),
 )

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CODE', 'MONEY', 'INSTANT', 'TEXT', 'ISRAEL', 'KINDS', 'REASONS', 'FILES', 'REJECTS', 'STORE_FILES', 'PROMOTION_FILES',
            'CHECKS', 'FINDINGS', 'QUALITY', 'FRESHNESS', 'UNITS', 'STORES', 'ITEMS', 'PRICES', 'PRICE_MARKS',
-           'LAST_SALES', 'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS', 'AUDIT', 'TABLES', 'Table',
-           'make_table', 'check_table']
+           'LAST_SALES', 'PROMOTIONS', 'PROMOTION_ITEMS', 'PRODUCTS', 'PRODUCT_ITEMS', 'PRODUCT_LINKS', 'LINK_QUEUE',
+           'LINK_DECISIONS', 'AUDIT', 'TABLES', 'Table', 'make_table', 'check_table']
 
 # %% ../nbs/lib/04_tables.ipynb #259679c4
 from dataclasses import dataclass
@@ -326,7 +326,7 @@ PROMOTION_ITEMS = _table(
     file_id=CODE,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #6cc843a0
+# %% ../nbs/lib/04_tables.ipynb #763fc48c
 PRODUCTS = _table(
     "products",
     "product_id",
@@ -345,15 +345,53 @@ PRODUCTS = _table(
 PRODUCT_ITEMS = _table(
     "product_items",
     "chain_id item_code",
-    "One row per item of a chain that is linked to a product.",
+    "One row per item of a chain: the product it is linked to now.",
     product_id=CODE,
     chain_id=CODE,
     item_code=CODE,
-    method=TEXT,  # "gtin" or the model that linked it
+    method=TEXT,  # "gtin", "own_code" (a product of its own), "name" (found by name, price and pack) or "person"
     score=pa.float64(),  # 0 to 1
 )
 
-# %% ../nbs/lib/04_tables.ipynb #ebfd5035
+# %% ../nbs/lib/04_tables.ipynb #117d4d0b
+PRODUCT_LINKS = _table(
+    "product_links",
+    "chain_id item_code valid_from",
+    "One row per link that was ever held between an item and a product, with the time for which it was.",
+    product_id=CODE,
+    chain_id=CODE,
+    item_code=CODE,
+    method=TEXT,
+    score=pa.float64(),
+    valid_from=INSTANT,
+    valid_to=INSTANT,  # null while it is held
+)
+
+LINK_QUEUE = _table(
+    "link_queue",
+    "chain_id item_code",
+    "One row per item that may be a product of other chains, and is not surely one.",
+    product_id=CODE,  # the likeliest product
+    chain_id=CODE,
+    item_code=CODE,
+    score=pa.float64(),  # 0 to 1
+    reason=TEXT,  # "unsure", or what speaks against it: "quantity", "one chain lists both"
+)
+
+LINK_DECISIONS = _table(
+    "link_decisions",
+    "chain_id item_code product_id decided_at",
+    "One row per word of a person on whether an item is a product; the last one counts.",
+    product_id=CODE,
+    chain_id=CODE,
+    item_code=CODE,
+    is_same=pa.bool_(),
+    decided_at=INSTANT,
+    decided_by=TEXT,
+    note=TEXT,
+)
+
+# %% ../nbs/lib/04_tables.ipynb #ce0e106a
 AUDIT = _table(
     "audit",
     "run_id done_at table_name",
@@ -370,7 +408,7 @@ AUDIT = _table(
     code_version=TEXT,
 )
 
-# %% ../nbs/lib/04_tables.ipynb #ba273b49
+# %% ../nbs/lib/04_tables.ipynb #6d53e1ae
 TABLES = {
     t.name: t
     for t in (
@@ -390,11 +428,14 @@ TABLES = {
         PROMOTION_ITEMS,
         PRODUCTS,
         PRODUCT_ITEMS,
+        PRODUCT_LINKS,
+        LINK_QUEUE,
+        LINK_DECISIONS,
         AUDIT,
     )
 }
 
-# %% ../nbs/lib/04_tables.ipynb #b7ee4f29
+# %% ../nbs/lib/04_tables.ipynb #23ab46fb
 def make_table(
     name: str,  # a key of TABLES
     rows: list[dict],  # one dict per row; absent keys become null
@@ -407,7 +448,7 @@ def make_table(
         choose(column, schema.names, f"column of {name}")
     return pa.Table.from_pylist(rows, schema=schema)
 
-# %% ../nbs/lib/04_tables.ipynb #5e6a47df
+# %% ../nbs/lib/04_tables.ipynb #c783fc61
 def check_table(
     name: str,  # a key of TABLES
     table: pa.Table,  # any Arrow table

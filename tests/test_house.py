@@ -40,7 +40,14 @@ DOORS = {
     "httpx": {"feeds.portals"},
     "jinja2": {"report"},
     "jupyter_client": {"run"},
-    "lightgbm": {"prices.forecast", "products.classify", "products.learn", "products.link", "products.records"},
+    "lightgbm": {
+        "prices.forecast",
+        "products.classify",
+        "products.learn",
+        "products.link",
+        "products.merge",
+        "products.records",
+    },
     "llvmlite": {"feeds.scan"},
     "lxml": {"bench", "feeds.parse", "feeds.portals"},
     "matplotlib": {"products.learn", "products.scores"},
@@ -54,7 +61,7 @@ DOORS = {
     "pmdarima": {"prices.forecast"},
     "prophet": {"prices.forecast"},
     "psycopg": {"serve.database"},
-    "rapidfuzz": {"products.alike", "products.records", "serve.measure"},
+    "rapidfuzz": {"products.alike", "products.claims", "products.records", "serve.measure"},
     "rich": {"cli"},
     "scipy": {"products.alike", "products.classify", "products.learn"},
     "sentence_transformers": {"products.embed", "products.encoders"},
@@ -62,6 +69,7 @@ DOORS = {
         "products.benchmarks",
         "products.learn",
         "products.link",
+        "products.merge",
         "products.pairs",
         "products.records",
         "products.scores",
@@ -331,7 +339,9 @@ def rule_public_functions_are_described(root: Path) -> list[str]:
                 t.start[0] for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT
             }
             for node, name in _public(ast.parse(text)):
-                broken += [f"{module}.{name}: {problem}" for problem in _description_problems(node, comments, classes, options)]
+                broken += [
+                    f"{module}.{name}: {problem}" for problem in _description_problems(node, comments, classes, options)
+                ]
     return broken
 
 

@@ -73,7 +73,7 @@ def _join(clusters: dict[int, Cluster], one: int, other: int, new: int) -> Clust
     )
     return clusters[new]
 
-# %% ../../nbs/lib/34_products.clusters.ipynb #4af09704
+# %% ../../nbs/lib/34_products.clusters.ipynb #0c90aa64
 @dataclass(frozen=True)
 class Clusters:
     "What was joined, and what was not although it is alike."
@@ -91,11 +91,21 @@ def _start(groups: Sequence[Group], edges: pd.DataFrame) -> dict[int, Cluster]:
     return clusters
 
 
+def _objects(a: Cluster, b: Cluster, joined: frozenset, parted: frozenset) -> str | None:
+    "Say why two clusters cannot be one product, persons heard."
+    pairs = {frozenset((g, h)) for g in a.groups for h in b.groups} if joined or parted else frozenset()
+    if pairs & parted:
+        return "parted by a person"
+    reason = find_objection(a, b)
+    return None if pairs & joined and reason != "two barcodes" else reason
+
+
 def make_clusters(
     groups: Sequence[Group],  # what is known from the start
-    edges: pd.DataFrame,  # one, other (places in `groups`, each pair once), score (0 to 1)
+    edges: pd.DataFrame,  # one, other (places in `groups`, each pair once), score (0 to 1; of a pair that a person joined: 1)
     threshold: float,  # mean score from which two clusters are joined
-    parted: frozenset[frozenset[int]] = frozenset(),  # pairs of groups that must not meet
+    joined: frozenset[frozenset[int]] = frozenset(),  # pairs that a person joined: only two barcodes part them
+    parted: frozenset[frozenset[int]] = frozenset(),  # pairs that a person parted
 ) -> Clusters:
     "Join groups by average linkage under constraints (Sokal and Michener 1958; Davidson and Ravi 2005)."
     clusters, refused, new = _start(groups, edges), [], len(groups)
@@ -107,13 +117,12 @@ def make_clusters(
         if one not in clusters or other not in clusters:
             continue
         a, b = clusters[one], clusters[other]
-        is_parted = parted and any(frozenset((g, h)) in parted for g in a.groups for h in b.groups)
-        if reason := "parted by a person" if is_parted else find_objection(a, b):
+        if reason := _objects(a, b, joined, parted):
             refused.append((min(a.groups), min(b.groups), -near, reason))
             continue
-        joined = _join(clusters, one, other, new)
-        for key, total in joined.near.items():
-            mean = total / (len(joined.groups) * len(clusters[key].groups))
+        union = _join(clusters, one, other, new)
+        for key, total in union.near.items():
+            mean = total / (len(union.groups) * len(clusters[key].groups))
             if mean >= threshold:
                 heapq.heappush(heap, (-mean, key, new))
         new += 1
@@ -128,7 +137,7 @@ def _write_down(clusters: dict[int, Cluster], groups: int, refused: list[tuple])
     table = pd.DataFrame(refused, columns=["one", "other", "score", "reason"])
     return Clusters(number, score, table.sort_values("score", ascending=False, ignore_index=True))
 
-# %% ../../nbs/lib/34_products.clusters.ipynb #0ec232d9
+# %% ../../nbs/lib/34_products.clusters.ipynb #e30c0fba
 CLUSTER_METRICS = ("pairwise_precision", "pairwise_recall", "bcubed_precision", "bcubed_recall", "bcubed_f1")
 
 
@@ -160,6 +169,7 @@ def score_clusters(
     if not len(sums):
         return pd.DataFrame(columns=["metric", "value", "low", "high", "n"])
     draws = np.random.default_rng(seed).integers(0, len(sums), (rounds, len(sums)))
-    low, high = np.nanquantile([_cluster_figures(sums[d].sum(axis=0)) for d in draws], [0.025, 0.975], axis=0)
+    drawn = pd.DataFrame([_cluster_figures(sums[d].sum(axis=0)) for d in draws])
+    low, high = drawn.quantile(0.025).to_numpy(), drawn.quantile(0.975).to_numpy()
     columns = {"metric": CLUSTER_METRICS, "value": _cluster_figures(sums.sum(axis=0)), "low": low, "high": high}
     return pd.DataFrame(columns | {"n": int(np.sum(asked))})
