@@ -1567,6 +1567,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'grocery.products.merge.Merger': ('lib/products.merge.html#merger', 'grocery/products/merge.py'),
                                         'grocery.products.merge.Merger.score': ( 'lib/products.merge.html#merger.score',
                                                                                  'grocery/products/merge.py'),
+                                        'grocery.products.merge._boost': ('lib/products.merge.html#_boost', 'grocery/products/merge.py'),
                                         'grocery.products.merge._columns': ( 'lib/products.merge.html#_columns',
                                                                              'grocery/products/merge.py'),
                                         'grocery.products.merge._judge': ('lib/products.merge.html#_judge', 'grocery/products/merge.py'),

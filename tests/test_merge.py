@@ -343,7 +343,7 @@ def test_the_queue_is_laid_out_with_all_that_a_person_needs(tmp_path, matcher, l
     catalogue = make_lake_catalogue(place, matcher, precision=0.99)
     write_catalogue(place, catalogue, MONDAY)
     review = make_review(place)
-    assert len(review) == len(catalogue.queue) > 3 and review.score.is_monotonic_decreasing
+    assert len(review) == len(catalogue.queue) > 0 and review.score.is_monotonic_decreasing
     assert (
         review[["item_name", "product_name", "chains", "reason"]].notna().all(axis=None)
         and (review.is_same == "").all()

@@ -22,8 +22,8 @@ from .names import fold_name
 from .pairs import make_split
 from ..tables import make_table
 
-# %% ../../nbs/lib/35_products.merge.ipynb #5983eaf9
-HIDDEN_PARTS = {"learn": 0.6, "threshold": 0.2, "judge": 0.2}
+# %% ../../nbs/lib/35_products.merge.ipynb #d6de5d0a
+HIDDEN_PARTS = {"learn": 0.75, "judge": 0.25}
 
 
 def hide_barcodes(
@@ -86,33 +86,41 @@ def find_threshold(
     enough = np.flatnonzero(right / (taken + 1) >= precision)
     return max(0.5, float(score[order][enough[-1]])) if len(enough) else 2.0
 
-# %% ../../nbs/lib/35_products.merge.ipynb #f8bacbe9
+# %% ../../nbs/lib/35_products.merge.ipynb #efa97f83
 _TREES = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 40}
+_FOLDS = {"one": 0.25, "two": 0.25, "three": 0.25, "four": 0.25}
 _TREES |= {"feature_fraction": 0.7, "verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
+
+
+def _boost(evidence: pd.DataFrame, is_right: np.ndarray, rounds: int, seed: int):
+    "Fit the trees."
+    lightgbm = need("lightgbm", "ml")
+    data = lightgbm.Dataset(_columns(evidence), is_right.astype(int))
+    return lightgbm.train(_TREES | {"seed": seed}, data, rounds)
 
 
 def fit_merger(
     evidence: pd.DataFrame,  # as `make_evidence` gives it
     is_right: np.ndarray,  # bool, per row: the group holds items of the hidden barcode
-    parts: np.ndarray,  # per row: "learn" or "threshold"; others are left out
+    product: np.ndarray,  # per row: the hidden barcode of the asking item
     precision: float = 0.95,  # wanted among what is merged
     rounds: int = 400,  # trees
-    seed: int = 7,  # of the trees
+    seed: int = 7,  # of folds and trees
 ) -> Merger:
-    "Learn how much each piece of evidence is worth."
-    lightgbm, regression = need("lightgbm", "ml"), need("sklearn.linear_model", "ml").LogisticRegression
-    learn, late = parts == "learn", np.flatnonzero(parts == "threshold")
-    data = lightgbm.Dataset(_columns(evidence[learn]), is_right[learn].astype(int))
-    booster = lightgbm.train(_TREES | {"seed": seed}, data, rounds)
-    odds = booster.predict(_columns(evidence.iloc[late]), num_threads=1, raw_score=True)
-    fitted = regression(C=1e6).fit(odds[:, None], is_right[late])
-    merger = Merger(booster, float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), 2.0)
-    table = pd.DataFrame({"asking": evidence.asking.to_numpy()[late], "right": is_right[late]})
-    table["score"] = merger.score(evidence.iloc[late])
+    "Learn how much each piece of evidence is worth; the threshold comes from products that each fold did not learn from."
+    fold, odds = make_split(pd.Series(product), seed, _FOLDS).to_numpy(), np.zeros(len(evidence))
+    for name in _FOLDS:
+        mine = fold == name
+        booster = _boost(evidence[~mine], is_right[~mine], rounds, seed)
+        odds[mine] = booster.predict(_columns(evidence[mine]), num_threads=1, raw_score=True)
+    fitted = need("sklearn.linear_model", "ml").LogisticRegression(C=1e6).fit(odds[:, None], is_right)
+    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    table = pd.DataFrame({"asking": evidence.asking.to_numpy(), "right": is_right})
+    table["score"] = 1 / (1 + np.exp(-(slope * odds + offset)))
     best = table.sort_values("score", ascending=False, kind="stable").drop_duplicates("asking")
-    about = {"precision": precision, "rounds": rounds, "seed": seed, "asking": int(evidence[learn].asking.nunique())}
     threshold = find_threshold(best.score.to_numpy(), best.right.to_numpy(), precision)
-    return replace(merger, threshold=threshold, about=about)
+    about = {"precision": precision, "rounds": rounds, "seed": seed, "asking": len(best)}
+    return Merger(_boost(evidence, is_right, rounds, seed), slope, offset, threshold, about)
 
 # %% ../../nbs/lib/35_products.merge.ipynb #8dfeb698
 def _make_groups(asked: Asked) -> list[Group]:
@@ -289,7 +297,7 @@ def _judge(
     table = pd.concat(tables, ignore_index=True).assign(split="test")
     return table.assign(is_baseline=table.model != "merger", is_chosen=table.model == "merger")
 
-# %% ../../nbs/lib/35_products.merge.ipynb #1db51eb2
+# %% ../../nbs/lib/35_products.merge.ipynb #96fa8abb
 def learn_merger(
     matcher: Matcher | None,  # weighs names; None learns nothing
     items: pd.DataFrame,  # `items` by its contract; price_ils (NaN where unknown) is read if it is there
@@ -318,7 +326,11 @@ def learn_merger(
     known = pd.Series(truth.notna() | (asked.items.method == "gtin")).groupby(asked.group).all().to_numpy()
     evidence = evidence[known[evidence.group]].reset_index(drop=True)
     is_right, part = true[evidence.asking] == first[evidence.group], parts[evidence.asking]
-    merger = fit_merger(evidence, is_right, part, precision, seed=seed)
+    taught = part == "learn"
+    lessons = evidence[taught].reset_index(drop=True)
+    if is_right[taught].all() or not is_right[taught].any():
+        return MergeRun(None, _NO_FIGURES, counts, "the hidden barcodes teach nothing: nothing is merged by name")
+    merger = fit_merger(lessons, is_right[taught], true[lessons.asking], precision, seed=seed)
     judged = replace(asked, asks=asked.asks & (parts == "judge"))
     figures = _judge(matcher, merger, judged, evidence[part == "judge"].reset_index(drop=True), true, seed)
     message = f"{asked.asks.sum()} items asked; merged from {merger.threshold:.3f} on"
