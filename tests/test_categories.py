@@ -1,6 +1,7 @@
 "Categories: honest figures, models that survive saving, sets that hold the truth, answers that know when to be silent."
 
 import json
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,7 @@ from grocery.products.learn import (
     write_products,
 )
 from grocery.products.pairs import make_names
+from grocery.products.scores import make_metric_names
 from grocery.sample import products as market
 from grocery.store.lake import open_lake
 
@@ -261,7 +263,7 @@ def test_nothing_is_learned_from_the_chain_that_is_held_out():
     labels, names = make_two_chains()
     figures = score_unseen_chain(labels, names, "coded", seed=1).set_index("metric")
     test = split_labels(labels, 1).query("split == 'test'")
-    assert set(figures.model) == {"ensemble, coded unseen"} and set(figures.n) == {test.product_id.nunique()}
+    assert set(figures.model) == {"ensemble without coded"} and set(figures.n) == {test.product_id.nunique()}
     assert figures.value["accuracy"] < 0.5
 
 
@@ -274,8 +276,11 @@ def test_a_chain_that_writes_like_the_others_is_understood():
     every = make_labels(pd.concat([labels, told]))
     figures = score_unseen_chain(every, pd.concat([names, third]), "turned", seed=1).set_index("metric")
     assert figures.value["accuracy"] > 0.95
+    assert all(re.fullmatch(r"[\w\-./: ]+", name) for name in make_metric_names(figures.reset_index())), (
+        "MLflow refuses others"
+    )
     most = score_unseen_chain(every, pd.concat([names[::3], third]), seed=1)
-    assert set(most.model) == {"ensemble, turned unseen"}
+    assert set(most.model) == {"ensemble without turned"}
     assert score_unseen_chain(every, names, "nobody").empty and score_unseen_chain(every, names.head(0)).empty
 
 

@@ -469,7 +469,7 @@ def find_failures(
     wrong = table[table.predicted.notna() & (table.predicted != table.category)]
     return wrong.sort_values(["confidence", "item_name"], ascending=[False, True]).head(top).reset_index(drop=True)
 
-# %% ../../nbs/lib/36_products.learn.ipynb #dad78a48
+# %% ../../nbs/lib/36_products.learn.ipynb #633aa1b6
 def score_unseen_chain(
     labels: pd.DataFrame,  # product_id, item_name, category
     names: pd.DataFrame,  # gtin, chain_id, item_name: who writes what
@@ -488,7 +488,7 @@ def score_unseen_chain(
     asked = parts[(parts.split == "test") & parts.is_told.notna()]
     if min(train.product_id.nunique(), asked.product_id.nunique()) < MIN_PRODUCTS or train.category.nunique() < 2:
         return pd.DataFrame()
-    models = {f"ensemble, {chain_id} unseen": fit_ensemble(train, seed)}
+    models = {f"ensemble without {chain_id}": fit_ensemble(train, seed)}
     return score_classifiers(models, pd.concat([train, asked]), "", seed=seed)
 
 # %% ../../nbs/lib/36_products.learn.ipynb #67d459fe
@@ -557,7 +557,7 @@ def fit_categories(
     judged = {"judged": models[chosen], "test": test[["product_id", "item_name", "category"]].reset_index(drop=True)}
     return CategoriesRun(message, final, metrics.reset_index(drop=True), *found, difference, counts=counts, **judged)
 
-# %% ../../nbs/lib/36_products.learn.ipynb #a8032d01
+# %% ../../nbs/lib/36_products.learn.ipynb #3d481b2f
 def make_card(
     run: CategoriesRun,  # with a model
     data: str,  # what it learned from, in words
@@ -582,7 +582,7 @@ def make_card(
                 "By product, drawn by its key: about 60% train, 20% validation, 20% test; a name that stands in two parts is kept in the first. An ensemble that was chosen has then learned from all parts.",
                 "## Figures on the test part, each product counted once",
                 head + "\n".join(lines),
-                f'Accuracy of {chosen}: 95% interval {low:.3f} to {high:.3f}. Against linear_svc on the same products, one name of each: {gain["difference"]:+.3f} ({gain["low"]:+.3f} to {gain["high"]:+.3f}), McNemar p = {gain["p_value"]:.2g}. A row "unseen" is an ensemble that learned from train and validation without any name of that chain, asked for that chain\'s names of the test part.',
+                f'Accuracy of {chosen}: 95% interval {low:.3f} to {high:.3f}. Against linear_svc on the same products, one name of each: {gain["difference"]:+.3f} ({gain["low"]:+.3f} to {gain["high"]:+.3f}), McNemar p = {gain["p_value"]:.2g}. A row "without" a chain is an ensemble that learned from train and validation without any name of that chain, asked for that chain\'s names of the test part.',
                 "## Limits",
                 f"Kinds of piece, their weights, the ensemble's members, how many spellings it learns from, where names are cut and what its trust looks at were chosen on labelled names of a supermarket list, by cross-fitting over all its products: on that list itself the figures are a little too good, on other lists not. Labels are as good as who made them: there, sixty of the hundred surest wrong answers carry a label that nobody who reads the name would defend, which is three in a hundred of the surer half. Names hardly a letter of which was seen, and answers less sure than {run.model.min_confidence}, are `unknown`. The sets hold the truth nine times in ten for names of the same kind as the labels, not for each category.",
             ]
