@@ -279,7 +279,7 @@ def _first(lists: _Lists, order: np.ndarray, top: int) -> np.ndarray:
     place[sequence] = np.arange(len(sequence)) - starts
     return place < top
 
-# %% ../../nbs/lib/34_products.link.ipynb #5d4eb2cf
+# %% ../../nbs/lib/34_products.link.ipynb #77785095
 def _fit_odds(said: np.ndarray, is_same: np.ndarray) -> tuple[float, float]:
     "Fit slope and offset that make log-odds a probability."
     if is_same.all() or not is_same.any():
@@ -288,12 +288,19 @@ def _fit_odds(said: np.ndarray, is_same: np.ndarray) -> tuple[float, float]:
     return max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
 
 
-def _find_threshold(matcher: Matcher, changed: _Lists, share: float) -> float:
-    "Find the threshold above which this share of the names lies that were only spelled otherwise; a half where there are none."
+def _find_threshold(matcher: Matcher, changed: _Lists, hard: list[_Lists], share: float, precision: float) -> float:
+    "Find the lowest threshold, a half or more, that keeps this precision on hard pairs, and never more than lets in the share of harmless changes."
     harmless = changed.take(changed.is_same & changed.is_late)
-    return float(np.quantile(matcher.probability(harmless.figures), 1 - share)) if len(harmless.query) else 0.5
+    most = float(np.quantile(matcher.probability(harmless.figures), 1 - share)) if len(harmless.query) else 0.5
+    late = [part.take(part.is_late) for part in hard]
+    figures, same = pd.concat([p.figures for p in late], ignore_index=True), np.concatenate([p.is_same for p in late])
+    free = replace(matcher, threshold=0.0).accepts(figures)
+    said, right = matcher.probability(figures[free]), same[free]
+    order = np.argsort(-said, kind="stable")
+    kept = said[order][np.cumsum(right[order]) >= precision * np.arange(1, len(order) + 1)]
+    return min(most, max(0.5, float(kept.min()) if len(kept) else 1.0))
 
-# %% ../../nbs/lib/34_products.link.ipynb #39bb74e3
+# %% ../../nbs/lib/34_products.link.ipynb #690ea996
 def fit_matcher(
     ruler: Ruler,  # trained without the asking products
     names: pd.DataFrame,  # gtin, chain_id, item_name: every product that may be a candidate
@@ -303,7 +310,8 @@ def fit_matcher(
     leaves: int = 31,  # per tree of the ranker; half as many for the decider
     draws: int = 2,  # times each product asks
     k: int = 50,  # candidates of each kind
-    share: float = 0.97,  # of the names that were only spelled otherwise, accepted
+    share: float = 0.97,  # of the names that were only spelled otherwise, accepted at least
+    precision: float = 0.95,  # of the hard pairs that are accepted, where the share allows it
     seed: int = 7,  # draws names and trees
 ) -> Matcher:
     "Train a matcher."
@@ -314,18 +322,16 @@ def fit_matcher(
     )
     ranker = _fit_ranker(lists.take(~lists.is_late), rounds, learning_rate, leaves, seed)
     near = lists.take(_first(lists, ranker.predict(lists.figures, num_threads=1), 10))
-    parts = {
-        1.0: [near, changed],
-        2.0: [_as_lists(ruler, make_hard_pairs(ruler, mine, seed + draw), seed) for draw in range(draws)],
-    }
-    decider = _fit_decider(parts, rounds // 2, learning_rate, leaves // 2, seed)
+    hard = [_as_lists(ruler, make_hard_pairs(ruler, mine, seed + draw), seed) for draw in range(draws)]
+    decider = _fit_decider({1.0: [near, changed], 2.0: hard}, rounds // 2, learning_rate, leaves // 2, seed)
     late = near.take(near.is_late)
     said = decider.predict(late.figures, num_threads=1, raw_score=True)
     ranker = _fit_ranker(lists, rounds, learning_rate, leaves, seed)  # nothing is set by its scores, so it may know all
     matcher = Matcher(ruler, ranker, decider, *_fit_odds(said, late.is_same), 0.0)
     about = dict(rounds=rounds, learning_rate=learning_rate, leaves=leaves, draws=draws, k=k, share=share, seed=seed)
     about |= {"asking": len(asking), "pairs": len(lists.query), "changed": len(changed.query)}
-    return replace(matcher, threshold=_find_threshold(matcher, changed, share), about=about)
+    about["precision"] = precision
+    return replace(matcher, threshold=_find_threshold(matcher, changed, hard, share, precision), about=about)
 
 # %% ../../nbs/lib/34_products.link.ipynb #7aa97cb3
 FORMAT = "grocery-matcher-1"
