@@ -29,6 +29,7 @@ from grocery.products.answers import (
     split_labels,
     weigh_names,
 )
+from grocery.products.catalogue import make_lake_catalogue, write_catalogue
 from grocery.products.classify import (
     Classifier,
     classify_file,
@@ -47,7 +48,6 @@ from grocery.products.learn import (
     make_card,
     score_classifier,
     score_unseen_chain,
-    write_products,
 )
 from grocery.products.pairs import make_names
 from grocery.products.scores import make_metric_names
@@ -329,9 +329,8 @@ def test_whole_files_in_chunks(source, target, tmp_path):
         classify_file(tmp_path / "none.csv", tmp_path / target, model)
 
 
-def test_nothing_to_learn_from_is_said_and_not_raised(tmp_path):
+def test_nothing_to_learn_from_is_said_and_not_raised():
     assert read_training_labels().empty and "not enough" in fit_categories(read_training_labels()).message
-    assert write_products(str(tmp_path / "none"), None).value[0] == 0 and not (tmp_path / "none").exists()
 
 
 def test_products_reach_the_lake(items, run, tmp_path):
@@ -343,7 +342,7 @@ def test_products_reach_the_lake(items, run, tmp_path):
         rows[column] = rows[column] if column in rows else None
     lake = open_lake(tmp_path / "lake")
     lake.overwrite("items", pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False))
-    made = write_products(str(tmp_path / "lake"), run.model).set_index("measure").value
+    made = write_catalogue(lake, make_lake_catalogue(lake, None, run.model)).set_index("measure").value
     assert lake.sql("SELECT count(*) AS n FROM products").to_pylist()[0]["n"] == made["products"]
     assert made["items"] == len(items) and made["products with a category"] > 0.9 * made["products"]
 

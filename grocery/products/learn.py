@@ -6,9 +6,9 @@
 __all__ = ['MEMBERS', 'SPELLINGS', 'CUT', 'BASELINES', 'MIN_PRODUCTS', 'fit_ensemble', 'fit_dense', 'fit_rules',
            'fit_classifiers', 'score_classifier', 'choose_classifier', 'score_classifiers', 'compare_classifiers',
            'find_confusions', 'find_failures', 'score_unseen_chain', 'CategoriesRun', 'fit_label_embedder',
-           'fit_categories', 'make_card', 'plot_confusions', 'write_products']
+           'fit_categories', 'make_card', 'plot_confusions']
 
-# %% ../../nbs/lib/36_products.learn.ipynb #1a063f67
+# %% ../../nbs/lib/36_products.learn.ipynb #4774bcc1
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -39,10 +39,8 @@ from grocery.products.classify import (
     predict_categories,
 )
 from .embed import Embedder, fit_embedder
-from .match import fill_categories, link_codes, make_products
 from .names import fold_name
 from .scores import METRICS
-from ..store.lake import open_lake
 
 # %% ../../nbs/lib/36_products.learn.ipynb #06b22f40
 def _fit_svm(
@@ -590,7 +588,7 @@ def make_card(
         + "\n"
     )
 
-# %% ../../nbs/lib/36_products.learn.ipynb #4755a257
+# %% ../../nbs/lib/36_products.learn.ipynb #1edac472
 def plot_confusions(
     confusions: pd.DataFrame,  # as `find_confusions` gives them
 ):  # a matplotlib figure
@@ -607,25 +605,3 @@ def plot_confusions(
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
-
-
-def write_products(
-    lake: str,  # folder or address of a lake; "" is none
-    model: Classifier | None,  # names the categories; None leaves them unknown
-) -> pd.DataFrame:  # measure, value: what was made, or one row that says why nothing was
-    "Make products of the lake's items, name their categories and write both tables."
-    items = open_lake(lake).read("items") if lake else None
-    if not items:
-        return pd.DataFrame([("no items: nothing was written", 0)], columns=["measure", "value"])
-    links = link_codes(items)
-    products = make_products(items, links)
-    if model:
-        columns = (products[c].to_pylist() for c in ("name_hebrew", "name_english"))
-        names = [he or en or "" for he, en in zip(*columns, strict=True)]
-        products = fill_categories(products, predict_categories(model, names))
-    open_lake(lake).overwrite("products", products)
-    open_lake(lake).overwrite("product_items", links)
-    shared = links.to_pandas().groupby("product_id").chain_id.nunique()
-    rows = {"items": len(items), "products": len(products), "products in two chains or more": int((shared > 1).sum())}
-    rows["products with a category"] = len(products) - products["category"].null_count
-    return pd.DataFrame(rows.items(), columns=["measure", "value"])
