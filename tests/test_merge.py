@@ -25,7 +25,7 @@ from grocery.products.claims import find_claims, make_asked, make_evidence
 from grocery.products.clusters import CLUSTER_METRICS, Group, find_objection, make_clusters, score_clusters
 from grocery.products.link import read_matcher
 from grocery.products.match import link_codes
-from grocery.products.merge import find_threshold, hide_barcodes, learn_merger, merge_items
+from grocery.products.merge import LOOSE_SCORE, find_threshold, hide_barcodes, learn_merger, merge_items, score_claims
 from grocery.products.names import find_conflicts, make_attributes
 from grocery.sample import products as market
 from grocery.store.lake import open_lake
@@ -356,3 +356,17 @@ def test_the_queue_is_laid_out_with_all_that_a_person_needs(tmp_path, matcher, l
     mine, other = links[review.chain_id[0], review.item_code[0]], review.product_id[0]
     assert mine["method"] == "person"
     assert mine["product_id"] == (links[tuple(other.split(":"))]["product_id"] if ":" in other else other)
+
+
+def test_loose_goods_of_one_name_are_one_and_packed_ones_are_not(matcher, run):
+    def sure(names: list[str], prices: list[float], weighted: bool) -> float:
+        rows = [("A", "1", names[0], prices[0], weighted), ("B", "2", names[1], prices[1], weighted)]
+        table = pd.DataFrame(rows, columns=["chain_id", "item_code", "item_name", "price_ils", "is_weighted"])
+        table = table.assign(gtin=None, manufacturer=None, quantity=1000.0, unit="g")
+        asked = make_asked(table, link_codes(table))
+        return score_claims(run.merger, make_evidence(asked, find_claims(matcher, asked))).max()
+
+    assert sure(["עגבניה אשכול", "עגבניה אשכול"], [5.9, 6.9], True) == LOOSE_SCORE
+    assert sure(["עגבניה אשכול", "עגבניה אשכול"], [5.9, 19.9], True) < LOOSE_SCORE  # worlds apart
+    assert sure(["עגבניה אשכול", "עגבניה שרי"], [5.9, 6.9], True) < LOOSE_SCORE
+    assert sure(["קמח שקדים", "קמח שקדים"], [5.9, 6.9], False) < LOOSE_SCORE

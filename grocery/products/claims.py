@@ -121,7 +121,7 @@ def find_claims(
     pairs = _spread_names(asked, found, asking, names)
     return Claims(pairs.assign(**_facts(items, pairs.asking.to_numpy(), pairs.known.to_numpy())), figures)
 
-# %% ../../nbs/lib/35_products.claims.ipynb #e5c63966
+# %% ../../nbs/lib/35_products.claims.ipynb #37cc3819
 _FACTS = ["price_gap", "quantity_gap", "units_differ", "weighing_differs"]
 
 
@@ -148,7 +148,7 @@ def make_evidence(
     table = grouped[["order", "probability", "makers_alike"]].max()
     table["probability_mean"], table["members"] = grouped.probability.mean(), grouped.size()
     table[_FACTS], table["price_gap_least"] = grouped[_FACTS].median(), grouped.price_gap.min()
-    best = claims.figures.iloc[grouped.names.first()].drop(columns=[f"{kind}_conflict" for kind in KINDS])
+    best = claims.figures.iloc[grouped.names.first()]
     table = pd.concat([table.reset_index(), best.reset_index(drop=True).add_prefix("best_")], axis=1)
     chain = pd.factorize(asked.items.chain_id)[0][table.asking]
     claimed = (chain * asked.groups + table.group).to_numpy()
