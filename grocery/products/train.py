@@ -91,7 +91,7 @@ def score_links(
     rows = _precision_of("link", answers.is_right[first], answers.accepted[first], wanted, seed)
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "n"])
 
-# %% ../../nbs/lib/34_products.train.ipynb #ba04c8a3
+# %% ../../nbs/lib/34_products.train.ipynb #cc52d539
 def _precision_at(score: np.ndarray, is_same: np.ndarray) -> float:
     "Average precision."
     return float(need("sklearn.metrics", "ml").average_precision_score(is_same, score)) if is_same.any() else 0.0
@@ -179,7 +179,7 @@ class SimilarityRun:
     counts: dict = field(default_factory=dict)  # how much there was to learn from
     judged_on: str = ""  # hash of seed, questions and all candidates: figures of equal ones may be compared
 
-# %% ../../nbs/lib/34_products.train.ipynb #f230466a
+# %% ../../nbs/lib/34_products.train.ipynb #2972c2fb
 def _judge(
     matcher: Matcher, queries: pd.DataFrame, candidates: pd.DataFrame, test: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
@@ -201,7 +201,9 @@ def _judge(
 def _name_task(queries: pd.DataFrame, candidates: pd.DataFrame, seed: int) -> str:
     "Hash everything a figure of retrieval depends on besides the model: seed, questions, candidates."
     lines = [
-        f"{side}\t{g}\t{n}" for side, t in (("q", queries), ("c", candidates)) for g, n in zip(t.gtin, t.item_name)
+        f"{side}\t{g}\t{n}"
+        for side, t in (("q", queries), ("c", candidates))
+        for g, n in zip(t.gtin, t.item_name, strict=True)
     ]
     return blake2b("\n".join([str(seed), *sorted(lines)]).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
@@ -300,7 +302,7 @@ def make_score(
     value = run.metrics[(run.metrics.model == "matcher") & (run.metrics.metric == "mrr")].value.iloc[0]
     return float(value), run.judged_on
 
-# %% ../../nbs/lib/34_products.train.ipynb #b3ca7049
+# %% ../../nbs/lib/34_products.train.ipynb #601ab191
 _CARD = """# Similarity of product names
 
 **What it does.** Finds a name in another list of names, and tells how sure it is that both are one product.
