@@ -47,13 +47,15 @@ def make_evaluation(
     numbers = ["value", "low", "high", "baseline_value", "n"]
     return frame.astype(dict.fromkeys(numbers, float)).astype({"better": "boolean"})
 
-# %% ../nbs/lib/48_evaluate.ipynb #0a845505
+# %% ../nbs/lib/48_evaluate.ipynb #84c5cade
 HEADLINES = {  # metric -> is more better?
     "mrr": True,
     "recall@1": True,
     "recall@10": True,
     "macro_f1": True,
     "accuracy": True,
+    "bcubed_precision": True,
+    "bcubed_recall": True,
     "mae_share": False,
     "mae_share_moving": False,
     "mase": False,
@@ -355,7 +357,7 @@ def _wide(end: pd.DataFrame, names: list[str], rows: int, seed: int) -> pd.DataF
     drawn = {c: v.sample(min(rows, len(v)), random_state=seed).reset_index(drop=True) for c, v in picked.items()}
     return pd.DataFrame(drawn)
 
-# %% ../nbs/lib/48_evaluate.ipynb #8fcc6e8b
+# %% ../nbs/lib/48_evaluate.ipynb #1809eb1d
 def read_results(
     out: str | Path,  # folder of results
     name: str,  # the table's name without .parquet
@@ -368,6 +370,7 @@ def read_results(
 MODEL_TABLES = {
     "product similarity": "similarity_metrics",
     "product categories": "classifier_metrics",
+    "items without a barcode": "merge_metrics",
     "price forecast": "forecast_metrics",
 }
 

@@ -107,7 +107,7 @@ def _came_in(out: Path, limit: int = 24) -> dict:
     more = f"Not shown: {_many(len(rows) - limit, 'chain')} with fewer records." if len(rows) > limit else ""
     return {"rows": rows[:limit], "more": more, "totals": _totals(chains)}
 
-# %% ../nbs/lib/80_report.ipynb #0fa62986
+# %% ../nbs/lib/80_report.ipynb #dcd30f4f
 def _chain_card(chain, losses: pd.DataFrame) -> dict:
     top = losses["count"].max() if len(losses) else 1
     lost = [
@@ -137,7 +137,7 @@ def _baskets(out: Path, limit: int = 8) -> dict:
         return {"rows": [], "note": _why(out, "baskets", "42_baskets") + " " + cards[0]["note"]}
     return {"rows": sorted(cards, key=lambda card: -card["lines"]), "warning": _apart(out)}
 
-# %% ../nbs/lib/80_report.ipynb #618c8e7b
+# %% ../nbs/lib/80_report.ipynb #9a3dfad9
 def _basket_card(part: pd.DataFrame, limit: int) -> dict:
     ranked = part[part["rank"].notna()].sort_values(["rank", "chain_name", "store_name"])
     refused, first = int(part["rank"].isna().sum()), part.iloc[0]
@@ -167,7 +167,7 @@ def _city(city: object) -> str | None:
     "Keep a city's name; some chains publish a number instead."
     return None if pd.isna(city) or not re.search(r"[^\W\d_]", str(city)) else str(city)
 
-# %% ../nbs/lib/80_report.ipynb #8b9a05fd
+# %% ../nbs/lib/80_report.ipynb #0d1c1d5b
 def _basket_notes(ranked: pd.DataFrame, refused: int, limit: int, first: pd.Series) -> dict:
     "Say how the stores of a basket were compared and which are not shown."
     how = f", compared by {ranked['compared_by'].iloc[0]}" if len(ranked) else ""
@@ -200,7 +200,7 @@ def _apart(out: Path, most_days: int = 14) -> str:
     when = f"from {format_day(first['newest_at'])} to {format_day(last['newest_at'])}"
     return f"The chains' newest prices are not of one time ({when}): a difference between chains is partly one between days."
 
-# %% ../nbs/lib/80_report.ipynb #61ba837a
+# %% ../nbs/lib/80_report.ipynb #fa1cf988
 def _levels(out: Path) -> dict:
     "Lay out which chain is dear."
     table = _read(out, "levels")
@@ -232,7 +232,7 @@ def _levels(out: Path) -> dict:
         )
     return {"rows": rows, "middle": f"{place(1):.1f}", "cheapest": rows[0], "warning": _apart(out)}
 
-# %% ../nbs/lib/80_report.ipynb #2a4b382a
+# %% ../nbs/lib/80_report.ipynb #ec98f653
 def _moves(out: Path, limit: int = 8) -> dict:
     "Lay out the biggest rises and falls."
     table = _read(out, "moves")
@@ -259,7 +259,7 @@ def _move(row, way: str, most: float) -> dict:
         "change": f"{arrow} {_signed(row.change, 0)}", "tone": f"{way}-text", "way": way, "width": _width(abs(row.change) / most),
     }  # fmt: skip
 
-# %% ../nbs/lib/80_report.ipynb #e630e8eb
+# %% ../nbs/lib/80_report.ipynb #21526456
 def plot_forecast(
     series: pd.DataFrame,  # one series of `forecasts`: kind, day, mean, low, high
 ) -> dict:  # svg (Markup), ticks, first, today, today_left, last: what the template sets around it
@@ -307,7 +307,7 @@ def plot_forecast(
 def _tick(value: float, largest: float | None = None) -> str:
     return f"{value:,.1f}" if (largest or value) >= 50 else f"{value:,.2f}"
 
-# %% ../nbs/lib/80_report.ipynb #b755d2ac
+# %% ../nbs/lib/80_report.ipynb #775e096d
 def _chart(series: pd.DataFrame) -> dict:
     "Lay out one series with a sentence that says what the picture shows."
     last = series[series["kind"] == "forecast"].sort_values("day").iloc[-1]
@@ -325,7 +325,7 @@ def _chart(series: pd.DataFrame) -> dict:
         series
     )
 
-# %% ../nbs/lib/80_report.ipynb #5a482834
+# %% ../nbs/lib/80_report.ipynb #d736a88e
 def _forecast(out: Path, indices: int = 5, items: int = 6) -> dict:
     "Lay out the forecast of the market and of a few series: the indices, and the items that may move most."
     table = read_results(out, "forecasts")
@@ -343,13 +343,15 @@ def _forecast(out: Path, indices: int = 5, items: int = 6) -> dict:
     about = f"Shown are price indices, and of {_many((ends['level'] == 'item').sum(), 'item')} those whose price is least certain."
     return {"charts": charts, "about": about}
 
-# %% ../nbs/lib/80_report.ipynb #6aa3c032
+# %% ../nbs/lib/80_report.ipynb #52199d75
 _METRICS = {  # metric -> what it says, is it a share
     "mrr": ("How high the right product ranks (1.00 is always first)", False),
     "recall@1": ("Right product comes first", True),
     "recall@10": ("Right product is among the first ten", True),
     "macro_f1": ("Right category, every category counting the same (F1)", False),
     "accuracy": ("Right category", True),
+    "bcubed_precision": ("Of the items joined with one, those that belong to it", True),
+    "bcubed_recall": ("Of the items that belong to one, those joined with it", True),
     "mae_share": ("Average error, share of the price", True),
     "mae_share_moving": ("Average error where prices had moved", True),
     "mase": ("Error in usual daily steps", False),
@@ -372,7 +374,7 @@ def _write(metric: str, value: float) -> str:
     "Write a figure as its metric wants it."
     return _DIGITS[_METRICS.get(metric, ("", False))[1]](value) if math.isfinite(value) else "unknown"
 
-# %% ../nbs/lib/80_report.ipynb #756dce1b
+# %% ../nbs/lib/80_report.ipynb #ec96e637
 def _model_row(row) -> dict:
     "Lay out one figure beside its baseline."
     known = [v for v in (row.value, row.high, row.baseline_value) if math.isfinite(v)]
@@ -412,7 +414,7 @@ def _verdict(row) -> tuple[str, str]:
 # %% ../nbs/lib/80_report.ipynb #a6e775e4
 _TRUTH = ("lake", "price errors")  # areas that are shown beside the truth, not beside a baseline
 
-# %% ../nbs/lib/80_report.ipynb #af551bff
+# %% ../nbs/lib/80_report.ipynb #1c546ac9
 def _models(out: Path) -> dict:
     "Lay out the models, and name those that have no figures."
     table = read_results(out, "evaluation")
@@ -432,7 +434,7 @@ def _models(out: Path) -> dict:
     notes = [_sentence(f"{r.area}: {r.note}") for r in table[table["value"].isna()].itertuples()]
     return {"rows": cards, "notes": notes, "table": measured}
 
-# %% ../nbs/lib/80_report.ipynb #e0840f23
+# %% ../nbs/lib/80_report.ipynb #6910fa51
 def _quality(out: Path, limit: int = 8) -> dict:
     "Lay out the lake beside the truth, price errors, drift and freshness."
     table = read_results(out, "evaluation")
@@ -447,7 +449,7 @@ def _quality(out: Path, limit: int = 8) -> dict:
     ]
     return {"truth": rows} | _errors(out, limit) | _drift(out, limit) | _fresh(out)
 
-# %% ../nbs/lib/80_report.ipynb #83797026
+# %% ../nbs/lib/80_report.ipynb #6b98ea1f
 def _errors(out: Path, limit: int) -> dict:
     table = _read(out, "anomalies")
     if table.empty:
@@ -467,7 +469,7 @@ def _errors(out: Path, limit: int) -> dict:
     ]
     return {"errors": rows, "error_count": len(table)}
 
-# %% ../nbs/lib/80_report.ipynb #228c4082
+# %% ../nbs/lib/80_report.ipynb #e48f88da
 def _drift(out: Path, limit: int) -> dict:
     table = read_results(out, "drift")
     if table.empty:
@@ -490,7 +492,7 @@ def _drift(out: Path, limit: int) -> dict:
         "drift_says": f"{int(table['drifted'].sum())} of {len(table)} categories drifted; the farthest first.",
     }
 
-# %% ../nbs/lib/80_report.ipynb #32ce91ab
+# %% ../nbs/lib/80_report.ipynb #d6fce406
 def _fresh(out: Path, limit: int = 12) -> dict:
     table = _read(out, "freshness")
     if table.empty:
@@ -530,7 +532,7 @@ def _tiles(parts: dict) -> list[dict]:
 def _tile(value: str, text: str, *names: str) -> dict:
     return {"value": value, "text": text, "names": names}
 
-# %% ../nbs/lib/80_report.ipynb #d49167a0
+# %% ../nbs/lib/80_report.ipynb #9e1cd298
 def _lead(parts: dict, source: str) -> str:
     "Say in one or two sentences what this page is about."
     totals = parts["came_in"].get("totals")
@@ -543,7 +545,7 @@ def _lead(parts: dict, source: str) -> str:
         else ""
     )
 
-# %% ../nbs/lib/80_report.ipynb #84bedf03
+# %% ../nbs/lib/80_report.ipynb #cfedf55b
 def _unknown(parts: dict, out: Path) -> list[str]:
     "List what this report cannot say."
     rows = [
@@ -573,7 +575,7 @@ def _sentence(text: str) -> str:
     text = text.strip().rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
-# %% ../nbs/lib/80_report.ipynb #835791e2
+# %% ../nbs/lib/80_report.ipynb #9a4848d5
 def _template():
     "Load the page's template; everything that goes into it is escaped."
     jinja2 = need("jinja2", "run")
@@ -586,7 +588,7 @@ def _template():
     }
     return room.from_string((files("grocery") / "data" / "report.html.j2").read_text(encoding="utf-8"))
 
-# %% ../nbs/lib/80_report.ipynb #93801988
+# %% ../nbs/lib/80_report.ipynb #08d64eb4
 def make_report(
     out: str | Path,  # folder of results: the tables that the pipelines wrote
     path: str | Path | None = None,  # where the page goes; None means report.html beside `out`
