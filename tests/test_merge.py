@@ -1,5 +1,6 @@
 """Items without a barcode find their product or are left alone; nothing contradictory is ever one product, and every link can be taken back."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
@@ -356,6 +357,17 @@ def test_the_queue_is_laid_out_with_all_that_a_person_needs(tmp_path, matcher, l
     mine, other = links[review.chain_id[0], review.item_code[0]], review.product_id[0]
     assert mine["method"] == "person"
     assert mine["product_id"] == (links[tuple(other.split(":"))]["product_id"] if ":" in other else other)
+
+
+def test_what_a_person_has_parted_is_not_asked_again(tmp_path, matcher, listed, run):
+    links = link_codes(listed)
+    strict = replace(run.merger, threshold=0.995)
+    queue = merge_items(matcher, strict, listed, links).queue.to_pandas()
+    assert len(queue) > 20
+    said = queue[["chain_id", "item_code", "product_id"]].assign(is_same=False, decided_at=MONDAY)
+    again = merge_items(matcher, strict, listed, links, said).queue.to_pandas()
+    asked = {*zip(queue.chain_id, queue.item_code, queue.product_id, strict=True)}
+    assert not asked & {*zip(again.chain_id, again.item_code, again.product_id, strict=True)}
 
 
 def test_loose_goods_of_one_name_are_one_and_packed_ones_are_not(matcher, run):

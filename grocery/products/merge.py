@@ -84,9 +84,9 @@ def find_threshold(
     enough = np.flatnonzero(right / (taken + 1) >= precision)
     return max(0.5, float(score[order][enough[-1]])) if len(enough) else 2.0
 
-# %% ../../nbs/lib/35_products.merge.ipynb #d227d1fb
-_TREES = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 40}
+# %% ../../nbs/lib/35_products.merge.ipynb #5fd3d1be
 FOLDS = 4  # of the products that teach; one more judges
+_TREES = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 40}
 _TREES |= {"feature_fraction": 0.7, "verbosity": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True}
 
 
@@ -240,7 +240,7 @@ def _make_queue(
     ends = zip(number[asked.group[table.asking]], number[table.group], strict=True)
     return table.assign(reason=[reasons.get(frozenset(pair), "unsure") for pair in ends])
 
-# %% ../../nbs/lib/35_products.merge.ipynb #3aa7fc32
+# %% ../../nbs/lib/35_products.merge.ipynb #1ad3a743
 _NOTHING = pd.DataFrame({"asking": pd.Series(dtype=int), "group": pd.Series(dtype=int)})
 
 
@@ -268,12 +268,13 @@ def merge_items(
     table["method"] = np.where(by_name, np.where(by_person, "person", "name"), table.method)
     table["score"] = np.where(by_name, clusters.score[asked.group], 1.0)
     queue = _make_queue(asked, evidence, score, clusters, review_from)
-    known = {frozenset(p) for p in decisions.parted}
-    ends = zip(asked.group[queue.asking], queue.group, strict=True)
-    queue = queue[np.array([frozenset(pair) not in known for pair in ends], dtype=bool)]
-    first = pd.Series(table.product_id.to_numpy(), clusters.number[asked.group]).groupby(level=0).first()
+    number = clusters.number
+    answered = {frozenset(int(number[g]) for g in pair) for pair in decisions.parted}
+    ends = zip(number[asked.group[queue.asking]], number[queue.group], strict=True)
+    queue = queue[np.array([frozenset(map(int, pair)) not in answered for pair in ends], dtype=bool)]
+    first = pd.Series(table.product_id.to_numpy(), number[asked.group]).groupby(level=0).first()
     rows = table.iloc[queue.asking][["chain_id", "item_code"]].assign(
-        product_id=first.reindex(clusters.number[queue.group]).to_numpy(),
+        product_id=first.reindex(number[queue.group]).to_numpy(),
         score=queue.score.to_numpy(),
         reason=queue.reason.to_numpy(),
     )
