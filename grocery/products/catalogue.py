@@ -6,7 +6,7 @@
 __all__ = ['MIN_UNSEEN', 'date_links', 'find_links', 'read_decisions', 'add_decisions', 'Catalogue', 'open_models',
            'find_priced_items', 'make_lake_catalogue', 'write_catalogue', 'take_back_links', 'make_review']
 
-# %% ../../nbs/lib/39_products.catalogue.ipynb #a3885333
+# %% ../../nbs/lib/39_products.catalogue.ipynb #57515352
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from .match import fill_categories, link_codes, make_products
 from .merge import MergeRun, learn_merger, merge_items
 from .pairs import make_split
 from .train import PARTS
-from ..store.lake import Lake, open_lake
+from ..store.lake import Lake
 from ..tables import make_table
 
 # %% ../../nbs/lib/39_products.catalogue.ipynb #730880e1
