@@ -300,7 +300,7 @@ def _find_threshold(matcher: Matcher, changed: _Lists, hard: list[_Lists], share
     kept = said[order][np.cumsum(right[order]) >= precision * np.arange(1, len(order) + 1)]
     return min(most, max(0.5, float(kept.min()) if len(kept) else 1.0))
 
-# %% ../../nbs/lib/34_products.link.ipynb #690ea996
+# %% ../../nbs/lib/34_products.link.ipynb #41d11092
 def fit_matcher(
     ruler: Ruler,  # trained without the asking products
     names: pd.DataFrame,  # gtin, chain_id, item_name: every product that may be a candidate
@@ -311,7 +311,7 @@ def fit_matcher(
     draws: int = 2,  # times each product asks
     k: int = 50,  # candidates of each kind
     share: float = 0.97,  # of the names that were only spelled otherwise, accepted at least
-    precision: float = 0.95,  # of the hard pairs that are accepted, where the share allows it
+    precision: float = 0.9,  # of the hard pairs that are accepted, where the share allows it
     seed: int = 7,  # draws names and trees
 ) -> Matcher:
     "Train a matcher."
