@@ -167,6 +167,13 @@ def test_claims_go_to_other_chains_and_contradict_nothing(matcher, listed):
     assert (best.lead >= 0).all() and (best.place == 1).all()
 
 
+def test_items_without_prices_ask_as_well(matcher, listed):
+    plain = listed.drop(columns="price_ils").sample(400, random_state=1)
+    asked = make_asked(plain, link_codes(plain))
+    evidence = make_evidence(asked, find_claims(matcher, asked))
+    assert len(evidence) > 20 and evidence.price_gap.isna().all() and evidence.probability.between(0, 1).all()
+
+
 def test_hidden_barcodes_are_hidden_and_nothing_else_changes(listed):
     links = link_codes(listed)
     hidden, truth = hide_barcodes(links, most=50, seed=3)

@@ -18,7 +18,7 @@ from .link import Matcher, find_candidates
 from .names import fold_name
 from ..text import fold
 
-# %% ../../nbs/lib/35_products.claims.ipynb #4db5296f
+# %% ../../nbs/lib/35_products.claims.ipynb #f1d8a4d6
 @dataclass(frozen=True)
 class Asked:
     "Items, the groups they belong to so far, and who asks."
@@ -42,7 +42,7 @@ def make_asked(
     "Lay out what is known before names are asked."
     links = links.to_pandas()
     table = links.merge(items, on=["chain_id", "item_code"], how="left").reset_index(drop=True)
-    table["price_ils"] = pd.to_numeric(table.get("price_ils", np.nan)).astype(float)
+    table["price_ils"] = table.price_ils.astype(float) if "price_ils" in table else np.nan
     table["item_name"] = table.item_name.fillna("")
     group = pd.factorize(table.product_id)[0]
     alone = np.bincount(group)[group] == 1
